@@ -1,0 +1,2 @@
+//! Placeholder until the parts land.
+fn main() {}

@@ -1,0 +1,8 @@
+//! rdcc: a compile farm for cross builds, with named toolchains, verified workers, and the same bits as a local build.
+//!
+//! ARCHITECTURE.md is the map. In short: *decisions* (`compile`, `includes`, `coordinator::scheduler`, …) take values
+//! and return values; *plumbing* (sockets, files, processes, clocks) carries them out; `bin/` ties them together.
+
+pub mod digest;
+pub mod ids;
+pub mod job;
