@@ -37,10 +37,7 @@ impl Digest {
 
     /// Takes exactly 32 bytes, as they come off the wire.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, DigestError> {
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|_| DigestError::Length(bytes.len()))
+        bytes.try_into().map(Self).map_err(|_| DigestError::Length(bytes.len()))
     }
 
     /// Returns the first twelve hexadecimal digits: enough for a person to tell two toolchains apart.

@@ -65,9 +65,7 @@ impl Name {
     /// Takes `text` when it is a name.
     pub fn new(text: &str) -> Result<Self, NameError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '+' | '-');
-        let fits = (1..=64).contains(&text.len())
-            && text.chars().all(allowed)
-            && !text.starts_with(['.', '-']);
+        let fits = (1..=64).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['.', '-']);
         if fits {
             Ok(Self(text.to_owned()))
         } else {

@@ -6,3 +6,6 @@
 pub mod digest;
 pub mod ids;
 pub mod job;
+pub mod protocol;
+pub mod runtime;
+pub mod telemetry;

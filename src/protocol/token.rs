@@ -1,0 +1,75 @@
+//! Grant tokens: how a worker knows that the coordinator gave this place to this agent.
+//!
+//! A token is HMAC-SHA256, under a key that the coordinator drew for this worker's session, over grant, agent session
+//! and toolchain. It says nothing about time: a grant that has ended is voided by name, and each serves once, so no
+//! clocks need to agree. Invariant: two different (grant, agent, toolchain) never share a token.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::ids::{AgentSessionId, GrantId, ToolchainId};
+
+/// Key under which one worker session's tokens are made.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GrantKey(pub [u8; 32]);
+
+impl std::fmt::Debug for GrantKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GrantKey(…)")
+    }
+}
+
+impl GrantKey {
+    fn mac(&self, grant: GrantId, agent: AgentSessionId, toolchain: ToolchainId) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(b"rdcc grant 1\0");
+        mac.update(&grant.0.to_le_bytes());
+        mac.update(&agent.0.to_le_bytes());
+        mac.update(toolchain.0.as_bytes());
+        mac
+    }
+
+    /// Makes the token for a grant.
+    pub fn token(&self, grant: GrantId, agent: AgentSessionId, toolchain: ToolchainId) -> [u8; 32] {
+        self.mac(grant, agent, toolchain).finalize().into_bytes().into()
+    }
+
+    /// Checks a token in constant time.
+    pub fn verify(&self, grant: GrantId, agent: AgentSessionId, toolchain: ToolchainId, token: &[u8]) -> TokenCheck {
+        match self.mac(grant, agent, toolchain).verify_slice(token) {
+            Ok(()) => TokenCheck::Genuine,
+            Err(_) => TokenCheck::Forged,
+        }
+    }
+}
+
+/// What a token turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenCheck {
+    /// Made by the coordinator for just this.
+    Genuine,
+    /// Anything else.
+    Forged,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    #[test]
+    fn token_is_good_for_its_own_grant_agent_and_toolchain_only() {
+        let key = GrantKey([7; 32]);
+        let toolchain = ToolchainId(Digest::of(b"t"));
+        let token = key.token(GrantId(1), AgentSessionId(2), toolchain);
+        let check = |grant, agent, toolchain| key.verify(GrantId(grant), AgentSessionId(agent), toolchain, &token);
+        assert_eq!(check(1, 2, toolchain), TokenCheck::Genuine);
+        assert_eq!(check(2, 2, toolchain), TokenCheck::Forged);
+        assert_eq!(check(1, 1, toolchain), TokenCheck::Forged);
+        assert_eq!(check(1, 2, ToolchainId(Digest::of(b"u"))), TokenCheck::Forged);
+        assert_eq!(
+            key.verify(GrantId(1), AgentSessionId(2), toolchain, &token[..31]),
+            TokenCheck::Forged
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! What rdcc says about itself: logs.
+
+pub mod logging;
