@@ -9,3 +9,4 @@ pub mod job;
 pub mod protocol;
 pub mod runtime;
 pub mod telemetry;
+pub mod toolchains;

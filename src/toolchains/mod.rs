@@ -1,0 +1,8 @@
+//! What a toolchain is, and who has it.
+//!
+//! [`definition`] reads the file a person writes; [`manifest`] is the exact list of files that makes a toolchain's
+//! identity. Both are pure. Nothing here decides where a job runs.
+
+pub mod definition;
+pub mod host;
+pub mod manifest;
