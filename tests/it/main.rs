@@ -1,1 +1,3 @@
+//! Integration tests: one binary, real processes, hermetic environments.
 
+mod tidy;

@@ -1,1 +1,1 @@
-
+//! Simulations of the scheduler.

@@ -1,0 +1,52 @@
+# Functions that start and stop a small cluster on this machine; sourced (by bash) from the demo and the benchmarks.
+# Needs $BIN, the directory of the rdcc binaries, and $RUN, a private directory for state and logs.
+# Everything listens on loopback. `cluster_stop` ends all of it and may be called twice.
+
+cluster_pids=()
+
+# cluster_start NAME LINE COMMAND...: starts a server and waits, 20 s at most, until it prints a line with LINE in it.
+cluster_start() {
+	local name=$1 wanted=$2 line out
+	shift 2
+	mkfifo "$RUN/$name.out"
+	exec {out}<>"$RUN/$name.out"
+	"$@" >&"$out" 2>"$RUN/$name.log" {out}>&- &
+	cluster_pids+=($!)
+	while read -r -t 20 -u "$out" line; do
+		[[ $line == *"$wanted"* ]] && return 0
+	done
+	echo "$name did not start: $*" >&2
+	cat "$RUN/$name.log" >&2
+	return 1
+}
+
+# cluster_port: prints a loopback port that nobody listens on now.
+cluster_port() {
+	local port
+	for port in $(shuf -i 20000-29999 -n 50); do
+		(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return 0; }
+	done
+	return 1
+}
+
+# cluster_up SLOTS...: a coordinator and one worker for each argument, with that many slots.
+cluster_up() {
+	local port number=0 slots
+	port=$(cluster_port)
+	export RDCC_COORDINATOR=http://127.0.0.1:$port RDCC_STATE_DIR=$RUN/agent
+	cluster_start coordinator "listening on" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$port" --state-dir "$RUN/coordinator"
+	for slots in "$@"; do
+		number=$((number + 1))
+		cluster_start "worker$number" "ready on" "$BIN/rdcc-worker" --coordinator "$RDCC_COORDINATOR" \
+			--listen "127.0.0.1:$(cluster_port)" --name "node$number" --slots "$slots" --power 1.0 \
+			--state-dir "$RUN/worker$number"
+	done
+}
+
+cluster_stop() {
+	[ -x "$BIN/rdcc" ] && [ -d "$RUN/agent" ] && "$BIN/rdcc" agent stop >/dev/null 2>&1
+	[ ${#cluster_pids[@]} -eq 0 ] || kill "${cluster_pids[@]}" 2>/dev/null
+	[ ${#cluster_pids[@]} -eq 0 ] || wait "${cluster_pids[@]}" 2>/dev/null
+	cluster_pids=()
+	return 0
+}

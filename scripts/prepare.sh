@@ -1,0 +1,61 @@
+#!/bin/sh
+# Installs what is missing for a task on a Debian machine, and nothing that is there already.
+#   scripts/prepare.sh build   what `cargo build` needs besides Rust
+#   scripts/prepare.sh test    and what the tests compile with
+#   scripts/prepare.sh demo    and what the demo runs
+# On another system it names what is missing and goes on: the tests say what they skip.
+set -eu
+
+wanted() { # COMMAND-OR-FILE PACKAGE
+	case $1 in
+	/*) [ -e "$1" ] || echo "$2" ;;
+	*) command -v "$1" >/dev/null 2>&1 || echo "$2" ;;
+	esac
+}
+
+packages() {
+	wanted gcc gcc
+	wanted make make
+	wanted /usr/include/stdio.h libc6-dev
+	[ "$1" = build ] && return 0
+	wanted g++ g++
+	wanted arm-linux-gnueabi-gcc gcc-arm-linux-gnueabi
+	wanted arm-linux-gnueabi-g++ g++-arm-linux-gnueabi
+	wanted /usr/arm-linux-gnueabi/include/stdio.h libc6-dev-armel-cross
+	wanted setpriv util-linux
+	wanted ip iproute2
+	[ "$1" = test ] && return 0
+	wanted qemu-arm qemu-user
+	wanted bzip2 bzip2
+	wanted xz xz-utils
+	[ "$1" = demo ] && return 0
+	wanted bc bc
+	wanted bison bison
+	wanted flex flex
+	wanted distcc distcc
+	wanted distcc-pump distcc-pump
+}
+
+task=${1:?usage: scripts/prepare.sh build|test|demo|bench}
+if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
+	echo "prepare: cargo is in ~/.cargo/bin; put that on PATH" >&2
+	exit 1
+fi
+command -v cargo >/dev/null 2>&1 || { echo "prepare: no Rust here: install it from your distribution or with rustup" >&2; exit 1; }
+missing=$(packages "$task" | sort -u | tr '\n' ' ')
+[ -n "${missing% }" ] || exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+	echo "prepare: this is no Debian system; please install what stands for: $missing" >&2
+	exit 0
+fi
+root=
+if [ "$(id -u)" -ne 0 ]; then
+	command -v sudo >/dev/null 2>&1 || { echo "prepare: please install as root: $missing" >&2; exit 1; }
+	root=sudo
+fi
+echo "prepare: installing $missing" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() { $root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >"$log" 2>&1; }
+# Package lists may be absent or old on a fresh machine: one update, one more try.
+install || { $root apt-get update >>"$log" 2>&1 && install; } || { cat "$log" >&2; exit 1; }
