@@ -1,0 +1,5 @@
+//! The agent: one per user and mount namespace, through which every compile of that user goes.
+//!
+//! *Decisions* are in `flow`, `fallback`, `policy` and `verify`; the rest is plumbing around them.
+
+pub mod outputs;
