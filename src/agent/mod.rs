@@ -1,5 +1,6 @@
 //! The agent: one per user and mount namespace, through which every compile of that user goes.
 //!
-//! *Decisions* are in `flow`, `fallback`, `policy` and `verify`; the rest is plumbing around them.
+//! *Decisions* are in `flow`, `fallback`, `policy`, `forecast` and `verify`; the rest is plumbing around them.
 
+pub mod forecast;
 pub mod outputs;
