@@ -11,3 +11,4 @@ pub mod protocol;
 pub mod runtime;
 pub mod telemetry;
 pub mod toolchains;
+pub mod worker;

@@ -1,0 +1,5 @@
+//! The worker: a node's share of the farm's compiles.
+//!
+//! It stages what a job reads, runs the unmodified compiler in a private root, and hands back everything it wrote.
+
+pub mod sandbox;
