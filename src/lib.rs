@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod digest;
+pub mod exchange;
 pub mod ids;
 pub mod job;
 pub mod protocol;
