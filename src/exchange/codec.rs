@@ -97,6 +97,7 @@ pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, Malformed> {
         Reply::RunLocally(run) => {
             out.bytes(&[1, u8::from(run.connection == Connection::Inherit)]);
             out.string(run.program.as_os_str().as_bytes());
+            out.list(&run.flags, |out, flag| out.string(flag.as_bytes()));
         }
         Reply::Failed(complaint) => {
             out.byte(2);
@@ -137,6 +138,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, Malformed> {
                 _ => return Err(Malformed::Value("connection")),
             },
             program: PathBuf::from(from.os_string()?),
+            flags: from.list(Reader::os_string)?,
         }),
         2 => Reply::Failed(Complaint {
             error: from.text("error")?,

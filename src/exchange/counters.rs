@@ -116,7 +116,7 @@ mod tests {
             mode: Mode::B,
             worker: worker.into(),
         });
-        record.fallbacks = vec!["worker-fault".into()];
+        record.fallbacks = vec!["worker_fault".into()];
         record.bytes_sent = 10;
         record
     }
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!((counters.jobs, counters.remote, counters.local), (3, 2, 1));
         assert_eq!(counters.remote_by_mode, BTreeMap::from([(Mode::A, 0), (Mode::B, 2)]));
         assert_eq!(counters.local_by_reason, BTreeMap::from([("link".to_owned(), 1)]));
-        assert_eq!(counters.fallbacks_by_reason["worker-fault"], 2);
+        assert_eq!(counters.fallbacks_by_reason["worker_fault"], 2);
         assert_eq!(counters.bytes_sent, 20);
     }
 

@@ -95,6 +95,30 @@ impl Header {
     }
 }
 
+/// What follows when a request reaches an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meeting {
+    /// Both understand each other.
+    Serve,
+    /// The caller is newer: the agent ends and makes room for one of the caller's age.
+    MakeRoom,
+    /// The caller is older and speaks a format that is no longer known; it sees that from the reply's header.
+    CallerTooOld,
+}
+
+/// Decides what an agent of this build does with a request that came under `header`.
+///
+/// Only the older one ever gives way, or two builds in use side by side would end each other's agents all day.
+pub fn meet(header: &Header) -> Meeting {
+    if header.version > Version::OURS || header.version == Version::OURS && header.format > FORMAT {
+        Meeting::MakeRoom
+    } else if header.format == FORMAT {
+        Meeting::Serve
+    } else {
+        Meeting::CallerTooOld
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +147,22 @@ mod tests {
     #[test]
     fn our_version_is_the_package_version() {
         assert_eq!(Version::OURS.to_string(), env!("CARGO_PKG_VERSION"));
+    }
+
+    #[test]
+    fn the_older_side_gives_way() {
+        let Version(major, minor, patch) = Version::OURS;
+        let meet = |format, version| {
+            super::meet(&Header {
+                format,
+                version,
+                length: 0,
+            })
+        };
+        assert_eq!(meet(FORMAT, Version::OURS), Meeting::Serve);
+        assert_eq!(meet(FORMAT, Version(major, minor, patch + 1)), Meeting::MakeRoom);
+        assert_eq!(meet(FORMAT + 1, Version::OURS), Meeting::MakeRoom);
+        assert_eq!(meet(FORMAT - 1, Version::OURS), Meeting::CallerTooOld);
+        assert_eq!(meet(FORMAT, Version(0, 0, 0)), Meeting::Serve);
     }
 }

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 pub mod codec;
 pub mod complaint;
 pub mod counters;
-pub mod environment;
 pub mod escape;
 pub mod frame;
 pub mod record;
@@ -63,7 +62,8 @@ pub struct CompileRequest {
     pub argv: Vec<OsString>,
     /// Working directory: `$PWD` when that is the same directory, as gcc itself prefers it for `DW_AT_comp_dir`.
     pub cwd: PathBuf,
-    /// The variables that [`environment::matters`] names, `PATH` and `PWD` among them; in no order.
+    /// The whole environment, in the caller's order. The agent decides which of it belongs into a job; what it runs here
+    /// itself has to see what the compiler would see.
     pub env: Vec<(OsString, OsString)>,
     /// File mode creation mask.
     pub umask: u32,
@@ -151,6 +151,8 @@ pub struct Finished {
 pub struct LocalRun {
     /// The executable, absolute. It also becomes `argv[0]` where the request left that empty.
     pub program: PathBuf,
+    /// Flags that belong to the toolchain's identity, to be put in front of the user's own.
+    pub flags: Vec<OsString>,
     /// What happens to the connection meanwhile.
     pub connection: Connection,
 }

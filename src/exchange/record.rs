@@ -1,6 +1,6 @@
 //! One finished job, as `rdcc why` tells it and as the counters count it.
 //!
-//! Plain data; `agent/ledger.rs` keeps it. Reasons are short words with dashes (`link`, `no-coordinator`): they are keys of
+//! Plain data; `agent/ledger.rs` keeps it. Reasons are short words with underscores (`link`, `no_coordinator`): they are keys of
 //! `rdcc stats --json`, so they are stable and few. Anything longer belongs into [`JobRecord::notes`].
 
 use std::path::PathBuf;

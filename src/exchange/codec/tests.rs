@@ -105,6 +105,7 @@ fn replies_come_back() {
         }),
         Reply::RunLocally(LocalRun {
             program: "/usr/bin/gcc".into(),
+            flags: vec!["-mcpu=arm926ej-s".into()],
             connection: Connection::Inherit,
         }),
         Reply::Failed(Complaint::new("no").because("so").hint("try")),
