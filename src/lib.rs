@@ -10,6 +10,7 @@ pub mod ids;
 pub mod job;
 pub mod protocol;
 pub mod runtime;
+pub mod store;
 pub mod telemetry;
 pub mod toolchains;
 pub mod worker;

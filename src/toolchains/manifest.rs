@@ -254,12 +254,13 @@ impl Manifest {
     pub fn executables_key_files(&self) -> impl Iterator<Item = &Path> {
         self.entries()
             .iter()
-            .filter(|(path, entry)| match entry {
-                Entry::File { mode, .. } => *mode == MODE_EXECUTABLE || is_library_or_specs(path),
-                Entry::Symlink { .. } => true,
-                Entry::Directory { .. } => false,
-            })
+            .filter(|(path, entry)| is_key(path, entry))
             .map(|(path, _)| path.as_path())
+    }
+
+    /// Tells whether `path` is one of [`Manifest::executables_key_files`].
+    pub fn is_key_file(&self, path: &Path) -> bool {
+        self.entry(path).is_some_and(|entry| is_key(path, entry))
     }
 
     fn check_fields(&self) -> Result<(), ManifestError> {
@@ -343,6 +344,14 @@ fn too_much(what: &'static str, max: usize) -> ManifestError {
 
 fn is_link_target(target: &OsStr) -> bool {
     (1..=LINK_BYTES_MAX).contains(&target.len()) && !target.as_bytes().contains(&0)
+}
+
+fn is_key(path: &Path, entry: &Entry) -> bool {
+    match entry {
+        Entry::File { mode, .. } => *mode == MODE_EXECUTABLE || is_library_or_specs(path),
+        Entry::Symlink { .. } => true,
+        Entry::Directory { .. } => false,
+    }
 }
 
 fn is_library_or_specs(path: &Path) -> bool {

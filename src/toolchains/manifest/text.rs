@@ -176,7 +176,8 @@ fn number(digits: &[u8], radix: u32) -> Result<u64, String> {
         .ok_or_else(|| "not a number".to_owned())
 }
 
-fn escaped(text: &OsStr) -> Vec<u8> {
+/// Writes any bytes as one word of printable ASCII.
+pub(crate) fn escaped(text: &OsStr) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     for byte in text.as_bytes() {
         if byte.is_ascii_graphic() && *byte != b'\\' {
@@ -189,7 +190,8 @@ fn escaped(text: &OsStr) -> Vec<u8> {
     out
 }
 
-fn unescaped(text: &[u8]) -> Result<OsString, String> {
+/// Reads what [`escaped`] wrote.
+pub(crate) fn unescaped(text: &[u8]) -> Result<OsString, String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [byte, after @ ..] = rest {

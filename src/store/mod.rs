@@ -1,0 +1,6 @@
+//! What rdcc keeps on disk: blobs by digest, archives, and the rules for what goes when space is short.
+//!
+//! Knows files and digests only; what a toolchain or a job is, is not known here.
+
+pub mod content;
+pub mod stamp;
