@@ -5,3 +5,4 @@
 pub mod forecast;
 pub mod outputs;
 pub mod socket;
+pub mod worker_link;
