@@ -2,7 +2,8 @@
 //!
 //! *Decisions* are in `flow`, `fallback`, `policy`, `forecast` and `verify`; the rest is plumbing around them.
 
+pub mod fallback;
+pub mod flow;
 pub mod forecast;
 pub mod outputs;
-pub mod socket;
-pub mod worker_link;
+pub mod policy;

@@ -13,7 +13,6 @@ pub mod complaint;
 pub mod counters;
 pub mod escape;
 pub mod frame;
-pub mod place;
 pub mod record;
 pub mod report;
 

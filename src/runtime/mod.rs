@@ -6,4 +6,3 @@ pub mod backoff;
 pub mod channel;
 pub mod signals;
 pub mod tasks;
-pub mod unix_socket;
