@@ -3,4 +3,9 @@
 //! Knows files and digests only; what a toolchain or a job is, is not known here.
 
 pub mod content;
+pub mod disk;
+pub mod eviction;
 pub mod stamp;
+
+#[cfg(test)]
+pub(crate) mod small_disk;
