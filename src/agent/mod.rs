@@ -7,3 +7,5 @@ pub mod flow;
 pub mod forecast;
 pub mod outputs;
 pub mod policy;
+pub mod socket;
+pub mod worker_link;

@@ -5,6 +5,7 @@
 //! from a peer is asserted on: every conversion from the wire ends in a value or a [`convert::WireError`].
 
 pub mod convert;
+pub mod pieces;
 pub mod token;
 pub mod version;
 
@@ -21,3 +22,9 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Largest piece of a blob, output or bundle, bytes: large enough that the per-message cost vanishes, small enough
 /// that a slow link shares fairly.
 pub const PIECE_BYTES_MAX: usize = 256 << 10;
+
+/// Most inputs that one link numbers. When they have run out, the agent connects anew and numbers from the start.
+pub const LINK_ENTRIES_MAX: u32 = 1_000_000;
+
+/// Largest single input, bytes. A job that reads a larger file is not worth moving.
+pub const BLOB_BYTES_MAX: u64 = 1 << 30;

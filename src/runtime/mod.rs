@@ -6,3 +6,4 @@ pub mod backoff;
 pub mod channel;
 pub mod signals;
 pub mod tasks;
+pub mod unix_socket;
