@@ -5,6 +5,8 @@
 pub mod fallback;
 pub mod flow;
 pub mod forecast;
+pub mod journal;
+pub mod ledger;
 pub mod outputs;
 pub mod policy;
 pub mod socket;

@@ -13,6 +13,7 @@ pub mod complaint;
 pub mod counters;
 pub mod escape;
 pub mod frame;
+pub mod journal;
 pub mod place;
 pub mod record;
 pub mod report;
