@@ -47,6 +47,8 @@ reasons! {
     Disabled = "disabled" => Rule::HERE,
     /// No toolchain file of that name is known, here or at the coordinator.
     ToolchainUnknown = "toolchain_unknown" => Rule::farm(),
+    /// The toolchain's file cannot be read.
+    ToolchainInvalid = "toolchain_file_invalid" => Rule::farm(),
     /// No toolchain is named, and none has the compiler that was called.
     NoToolchain = "no_toolchain" => Rule::HERE,
     /// The toolchain has another compiler than the one that was called.

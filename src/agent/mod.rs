@@ -10,4 +10,5 @@ pub mod ledger;
 pub mod outputs;
 pub mod policy;
 pub mod socket;
+pub mod toolchain_resolve;
 pub mod worker_link;
