@@ -4,6 +4,7 @@
 //! and return values; *plumbing* (sockets, files, processes, clocks) carries them out; `bin/` ties them together.
 
 pub mod agent;
+pub mod client;
 pub mod compile;
 pub mod digest;
 pub mod exchange;
