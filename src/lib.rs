@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod ids;
 pub mod job;
 pub mod protocol;
+pub mod quantity;
 pub mod runtime;
 pub mod store;
 pub mod telemetry;

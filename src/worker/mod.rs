@@ -3,4 +3,6 @@
 //! It stages what a job reads, runs the unmodified compiler in a private root, and hands back everything it wrote.
 
 pub mod mirror_plan;
+pub mod power;
 pub mod sandbox;
+pub mod settings;
