@@ -5,4 +5,5 @@
 pub mod mirror_plan;
 pub mod power;
 pub mod sandbox;
+pub mod session;
 pub mod settings;
