@@ -7,3 +7,5 @@ pub mod power;
 pub mod sandbox;
 pub mod session;
 pub mod settings;
+pub mod slots;
+pub mod transfers;
