@@ -2,11 +2,13 @@
 //!
 //! *Decisions* are in `flow`, `fallback`, `policy`, `forecast` and `verify`; the rest is plumbing around them.
 
+pub mod compiler_run;
 pub mod fallback;
 pub mod flow;
 pub mod forecast;
 pub mod journal;
 pub mod ledger;
+pub mod locale_probe;
 pub mod outputs;
 pub mod policy;
 pub mod socket;
