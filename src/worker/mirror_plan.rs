@@ -70,6 +70,8 @@ pub struct Change {
 pub struct Plan {
     /// In the order to be carried out.
     pub changes: Vec<Change>,
+    /// The inputs whose content the changes place.
+    pub contents: Vec<EntryId>,
     resolved: Vec<(EntryId, u32)>,
     walked: Vec<PathId>,
 }
@@ -167,6 +169,7 @@ impl Generation {
             generation: self,
             catalog,
             changes: Vec::new(),
+            contents: Vec::new(),
             resolved: Vec::new(),
             walked: Vec::new(),
             steps: 0,
@@ -175,6 +178,7 @@ impl Generation {
         planner.undo();
         let Planner {
             changes,
+            contents,
             resolved,
             walked,
             ..
@@ -185,6 +189,7 @@ impl Generation {
             Err((stop, _)) => Err(stop),
             Ok(()) => Ok(Plan {
                 changes,
+                contents,
                 resolved,
                 walked,
             }),
@@ -266,6 +271,7 @@ struct Planner<'a> {
     generation: &'a mut Generation,
     catalog: &'a mut Catalog,
     changes: Vec<Change>,
+    contents: Vec<EntryId>,
     resolved: Vec<(EntryId, u32)>,
     walked: Vec<PathId>,
     steps: u32,
@@ -313,7 +319,11 @@ impl Planner<'_> {
             self.resolved.push((entry, BY_BASE));
             return Ok(());
         }
+        let before = self.changes.len();
         self.change(node, want)?;
+        if self.changes.len() > before && matches!(kind.as_deref(), Some(InputKind::File { .. })) {
+            self.contents.push(entry);
+        }
         self.resolved.push((entry, node.0));
         Ok(())
     }

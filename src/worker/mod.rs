@@ -2,6 +2,7 @@
 //!
 //! It stages what a job reads, runs the unmodified compiler in a private root, and hands back everything it wrote.
 
+pub mod mirror;
 pub mod mirror_plan;
 pub mod power;
 pub mod sandbox;
