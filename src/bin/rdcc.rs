@@ -1,2 +1,234 @@
-//! Placeholder until the parts land.
-fn main() {}
+//! `rdcc`: the compiler's stand-in, the agent behind it, and the commands for people.
+//!
+//! Reads arguments, environment and configuration files, and hands over. The wrapper comes first, and nothing is done
+//! before it that it does not need: it runs for every compile.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rdcc::agent::ledger::{self, Ledger};
+use rdcc::agent::socket::{Answer, Caller, ListenError, Listener, Service};
+use rdcc::client::invocation::{self, Invocation, USAGE_STATUS, Variables};
+use rdcc::client::surroundings::{self, Environment};
+use rdcc::client::{detach, start, wrapper};
+use rdcc::exchange::place::Place;
+use rdcc::exchange::settings::{File, Given, Settings};
+use rdcc::exchange::{
+    AgentReport, CompileRequest, Compiler, Complaint, Connection, Counters, JobRecord, LocalRun, Ran, Reply, SlotCount,
+    Zero,
+};
+use rdcc::runtime::signals;
+use rdcc::runtime::tasks::Tasks;
+use rdcc::telemetry::logging::{self, LogTarget};
+
+/// Time for jobs to be cancelled when the agent is told to stop.
+const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let env = Environment(std::env::vars_os().collect());
+    let variables = Variables {
+        toolchain: env.get("RDCC_TOOLCHAIN").map(Into::into),
+        strict: env.get("RDCC_STRICT").map(Into::into),
+        disable: env.get("RDCC_DISABLE").map(Into::into),
+    };
+    let argv = std::env::args_os().collect();
+    let status = match invocation::read(argv, &variables, &wrapper::Here(&env)) {
+        Ok(Invocation::Wrapper(command)) => wrapper::run(command, env),
+        Ok(Invocation::Admin(words)) => for_people(&words, &env),
+        Err(complaint) => complain(&complaint, USAGE_STATUS),
+    };
+    ExitCode::from(status)
+}
+
+fn complain(complaint: &Complaint, status: u8) -> u8 {
+    eprint!("{complaint}");
+    status
+}
+
+fn for_people(words: &[OsString], env: &Environment) -> u8 {
+    let words: Vec<std::borrow::Cow<'_, str>> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    match words[..] {
+        ["agent", "--launch"] => match detach::launch(&["agent", "--serve"]) {
+            Ok(()) => 0,
+            Err(error) => complain(&Complaint::new("cannot start the agent").because(error.to_string()), 1),
+        },
+        ["agent", "--serve"] => or_complain(agent(env, Announce::Ready)),
+        ["agent", "--foreground"] => or_complain(agent(env, Announce::Nothing)),
+        _ => complain(
+            &Complaint::new(format!("`rdcc {}` is not there yet", words.join(" "))),
+            1,
+        ),
+    }
+}
+
+fn or_complain(result: Result<(), Complaint>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(complaint) => complain(&complaint, 1),
+    }
+}
+
+/// Whether somebody waits to hear that the agent listens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Announce {
+    Ready,
+    Nothing,
+}
+
+/// Runs the agent until it is idle, retired or told to stop.
+fn agent(env: &Environment, announce: Announce) -> Result<(), Complaint> {
+    let settings = settings(env)?;
+    logging::start(LogTarget::Stderr, settings.log.as_deref());
+    let place = place(env)?;
+    prepare_process();
+    let listener = match Listener::bind(&place) {
+        // Somebody listens, which is what the starter wants to hear.
+        Err(ListenError::Running(_)) if announce == Announce::Ready => return say_ready(),
+        bound => bound.map_err(|error| Complaint::from_error(&error))?,
+    };
+    if announce == Announce::Ready {
+        say_ready()?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Hashing and compressing happen on blocking threads; these only pass messages.
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Complaint::new("cannot start the agent's threads").because(error.to_string()))?;
+    runtime.block_on(serve(listener, &place, &settings))
+}
+
+async fn serve(listener: Listener, place: &Place, settings: &Settings) -> Result<(), Complaint> {
+    let tasks = Tasks::default();
+    let ledger = Arc::new(Ledger::new(place.state_dir()));
+    let service = Arc::new(Alone {
+        ledger: Arc::clone(&ledger),
+        tasks: tasks.clone(),
+    });
+    tasks.spawn(ledger::flush_regularly(Arc::clone(&ledger), tasks.clone()));
+    let stopping = tasks.clone();
+    tasks.spawn_until_cancelled(async move {
+        match signals::shutdown_requested().await {
+            Ok(signal) => tracing::info!(signal, "stopping"),
+            Err(error) => tracing::error!(%error, "cannot watch for signals"),
+        }
+        stopping.cancel();
+    });
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), place = %place.own_dir().display(), "agent listens");
+    let closed = listener.serve(service, &tasks, settings.idle_exit).await;
+    let ended = tasks.shut_down(SHUTDOWN_GRACE).await;
+    tracing::info!(?closed, ?ended, "agent ends");
+    ledger.flush().map_err(|error| Complaint::from_error(&error))?;
+    Ok(())
+}
+
+/// An agent outlives its starter and sees many files: a mask and a limit of its own.
+fn prepare_process() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Left as it was, a very parallel build meets the limit, and its wrappers compile here.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+}
+
+fn say_ready() -> Result<(), Complaint> {
+    let mut stdout = std::io::stdout();
+    // The starter may have given up waiting, which is no reason to end.
+    let _ = stdout.write_all(start::READY).and_then(|()| stdout.flush());
+    Ok(())
+}
+
+fn place(env: &Environment) -> Result<Place, Complaint> {
+    let cwd = surroundings::working_directory(env).unwrap_or_else(|_| PathBuf::from("/"));
+    let state_dir = surroundings::state_dir(env, &cwd).ok_or_else(|| {
+        Complaint::new("there is no directory for rdcc's state")
+            .because("neither HOME nor the one below /tmp can be used")
+            .hint("set RDCC_STATE_DIR to a directory of yours")
+    })?;
+    Ok(surroundings::place(env, state_dir))
+}
+
+fn settings(env: &Environment) -> Result<Settings, Complaint> {
+    let text = |name: &str| env.get(name).map(|value| value.to_string_lossy().into_owned());
+    let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config_home = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    let user_dir = config_home.map(|dir| dir.join("rdcc"));
+    let user = match &user_dir {
+        Some(dir) => settings_file(&dir.join("config.toml"))?,
+        None => File::default(),
+    };
+    let system = settings_file(Path::new("/etc/rdcc/rdcc.toml"))?;
+    let given = Given {
+        coordinator: text("RDCC_COORDINATOR"),
+        log: text("RDCC_LOG"),
+        user_dir,
+        processors: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1024)),
+    };
+    Settings::new(given, user, system).map_err(|error| {
+        Complaint::new("the configuration cannot be used")
+            .because(error.to_string())
+            .hint("see ~/.config/rdcc/config.toml and /etc/rdcc/rdcc.toml")
+    })
+}
+
+fn settings_file(path: &Path) -> Result<File, Complaint> {
+    let unusable = |why: String| Complaint::new(format!("cannot use `{}`", path.display())).because(why);
+    match std::fs::read_to_string(path) {
+        Ok(text) => File::parse(&text).map_err(|error| unusable(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
+        Err(error) => Err(unusable(error.to_string())),
+    }
+}
+
+/// An agent without a cluster: everything runs here.
+struct Alone {
+    ledger: Arc<Ledger>,
+    tasks: Tasks,
+}
+
+impl Service for Alone {
+    async fn compile(&self, request: CompileRequest, _: Caller) -> Answer {
+        let Compiler::At(program) = request.compiler else {
+            return Reply::Failed(Complaint::new("no toolchain is known")).into();
+        };
+        self.ledger.record(JobRecord::new(Ran::Local {
+            reason: "no_coordinator".to_owned(),
+        }));
+        Reply::RunLocally(LocalRun {
+            program,
+            flags: Vec::new(),
+            connection: Connection::Close,
+        })
+        .into()
+    }
+
+    async fn stats(&self, zero: Zero) -> Result<Counters, Complaint> {
+        let ledger = Arc::clone(&self.ledger);
+        let told = self.tasks.blocking(move || ledger.stats(zero)).await;
+        told.map_err(|error| Complaint::from_error(&error))
+    }
+
+    async fn why(&self, path: PathBuf) -> Result<Vec<JobRecord>, Complaint> {
+        let ledger = Arc::clone(&self.ledger);
+        let told = self.tasks.blocking(move || ledger.why(&path)).await;
+        told.map_err(|error| Complaint::from_error(&error))
+    }
+
+    async fn slots(&self) -> SlotCount {
+        SlotCount { cluster: 0, local: 1 }
+    }
+
+    async fn report(&self) -> AgentReport {
+        AgentReport {
+            pid: std::process::id(),
+            ..AgentReport::default()
+        }
+    }
+}

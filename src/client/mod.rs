@@ -4,4 +4,12 @@
 //! `invocation`, `compiler_name` and `state_dir` decide; the rest does.
 
 pub mod compiler_name;
+pub mod detach;
+pub mod find;
 pub mod invocation;
+pub mod link;
+pub mod local;
+pub mod start;
+pub mod state_dir;
+pub mod surroundings;
+pub mod wrapper;

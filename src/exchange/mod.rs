@@ -17,6 +17,7 @@ pub mod journal;
 pub mod place;
 pub mod record;
 pub mod report;
+pub mod settings;
 
 pub use complaint::Complaint;
 pub use counters::Counters;
