@@ -267,7 +267,10 @@ fn pass_on(finished: &Finished) -> u8 {
                     maximum: Some(0),
                 };
                 let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
-                let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+                // Twice: at the first SIGSEGV or SIGBUS, Rust's runtime only takes its own handler away.
+                for _ in 0..2 {
+                    let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+                }
             }
             // A signal that does not end us: as a shell would report it.
             128_u8.saturating_add(number)

@@ -1,3 +1,4 @@
 //! Integration tests: one binary, real processes, hermetic environments.
 
 mod tidy;
+mod wrapper;
