@@ -20,9 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exchange::frame::{HEADER_BYTES, Header, Meeting, meet};
 use crate::exchange::place::Place;
-use crate::exchange::{
-    AgentReport, CompileRequest, Complaint, Counters, JobRecord, Reply, Request, SlotCount, Zero, codec,
-};
+use crate::exchange::{AgentReport, CompileRequest, Complaint, Counters, JobRecord, Reply, Request, Zero, codec};
 use crate::runtime::tasks::Tasks;
 use crate::runtime::unix_socket;
 
@@ -40,8 +38,6 @@ pub trait Service: Send + Sync + 'static {
     fn stats(&self, zero: Zero) -> impl Future<Output = Result<Counters, Complaint>> + Send;
     /// Tells what is known of the jobs that wrote `path`, newest first.
     fn why(&self, path: PathBuf) -> impl Future<Output = Result<Vec<JobRecord>, Complaint>> + Send;
-    /// Tells how many jobs are worth starting at once.
-    fn slots(&self) -> impl Future<Output = SlotCount> + Send;
     /// Tells what the agent is doing.
     fn report(&self) -> impl Future<Output = AgentReport> + Send;
 }
@@ -286,7 +282,6 @@ impl<S: Service> House<S> {
             Ok(Request::Compile(request)) => self.compile(request, pid, stream).await,
             Ok(Request::Stats(zero)) => or_complain(self.service.stats(zero).await, Reply::Stats),
             Ok(Request::Why(path)) => or_complain(self.service.why(path).await, Reply::Why),
-            Ok(Request::Slots) => Reply::Slots(self.service.slots().await).into(),
             Ok(Request::Status) => Reply::Status(self.service.report().await).into(),
             Ok(Request::Retire) => {
                 self.retire.notify_one();

@@ -17,8 +17,7 @@ use rdcc::client::{detach, start, wrapper};
 use rdcc::exchange::place::Place;
 use rdcc::exchange::settings::{File, Given, Settings};
 use rdcc::exchange::{
-    AgentReport, CompileRequest, Compiler, Complaint, Connection, Counters, JobRecord, LocalRun, Ran, Reply, SlotCount,
-    Zero,
+    AgentReport, CompileRequest, Compiler, Complaint, Connection, Counters, JobRecord, LocalRun, Ran, Reply, Zero,
 };
 use rdcc::runtime::signals;
 use rdcc::runtime::tasks::Tasks;
@@ -219,10 +218,6 @@ impl Service for Alone {
         let ledger = Arc::clone(&self.ledger);
         let told = self.tasks.blocking(move || ledger.why(&path)).await;
         told.map_err(|error| Complaint::from_error(&error))
-    }
-
-    async fn slots(&self) -> SlotCount {
-        SlotCount { cluster: 0, local: 1 }
     }
 
     async fn report(&self) -> AgentReport {

@@ -55,9 +55,8 @@ pub fn encode_request(request: &Request) -> Result<Vec<u8>, Malformed> {
             out.byte(2);
             out.string(path.as_os_str().as_bytes());
         }
-        Request::Slots => out.byte(3),
-        Request::Status => out.byte(4),
-        Request::Retire => out.byte(5),
+        Request::Status => out.byte(3),
+        Request::Retire => out.byte(4),
     }
     out.finish()
 }
@@ -73,9 +72,8 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, Malformed> {
             _ => return Err(Malformed::Value("zero")),
         }),
         2 => Request::Why(PathBuf::from(from.os_string()?)),
-        3 => Request::Slots,
-        4 => Request::Status,
-        5 => Request::Retire,
+        3 => Request::Status,
+        4 => Request::Retire,
         _ => return Err(Malformed::Value("request")),
     };
     from.finish(request)
@@ -108,9 +106,8 @@ pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, Malformed> {
         Reply::Superseded => out.byte(3),
         Reply::Stats(counters) => out.json(4, counters),
         Reply::Why(records) => out.json(5, records),
-        Reply::Slots(slots) => out.json(6, slots),
-        Reply::Status(report) => out.json(7, report),
-        Reply::Retiring => out.byte(8),
+        Reply::Status(report) => out.json(6, report),
+        Reply::Retiring => out.byte(7),
     }
     out.finish()
 }
@@ -148,9 +145,8 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, Malformed> {
         3 => Reply::Superseded,
         4 => Reply::Stats(from.json("stats")?),
         5 => Reply::Why(from.json("why")?),
-        6 => Reply::Slots(from.json("slots")?),
-        7 => Reply::Status(from.json("report")?),
-        8 => Reply::Retiring,
+        6 => Reply::Status(from.json("report")?),
+        7 => Reply::Retiring,
         _ => return Err(Malformed::Value("reply")),
     };
     from.finish(reply)

@@ -22,7 +22,7 @@ pub mod settings;
 pub use complaint::Complaint;
 pub use counters::Counters;
 pub use record::{JobRecord, Mode, Ran};
-pub use report::{AgentReport, ReportedJob, SlotCount};
+pub use report::{AgentReport, ReportedJob};
 
 use crate::ids::Name;
 use crate::job::{Status, Terminal};
@@ -36,8 +36,6 @@ pub enum Request {
     Stats(Zero),
     /// Tell what is known of the jobs that wrote this file.
     Why(PathBuf),
-    /// Tell how many jobs are worth starting at once.
-    Slots,
     /// Tell what the agent is doing.
     Status,
     /// Take no more jobs, finish those at hand, and end.
@@ -130,8 +128,6 @@ pub enum Reply {
     Stats(Counters),
     /// Answer to [`Request::Why`], newest first.
     Why(Vec<JobRecord>),
-    /// Answer to [`Request::Slots`].
-    Slots(SlotCount),
     /// Answer to [`Request::Status`].
     Status(AgentReport),
     /// Answer to [`Request::Retire`].

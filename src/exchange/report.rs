@@ -1,4 +1,4 @@
-//! What an agent tells about itself: `rdcc status`, `rdcc jobs`, `rdcc slots`.
+//! What an agent tells about itself: `rdcc status` and `rdcc jobs`.
 //!
 //! Plain data. The field names are keys of the commands' `--json` output, a contract.
 
@@ -34,20 +34,4 @@ pub struct ReportedJob {
     pub phase: String,
     /// Time since it came, milliseconds.
     pub age_ms: u64,
-}
-
-/// How many jobs are worth starting at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SlotCount {
-    /// On workers; 0 when the coordinator cannot be reached.
-    pub cluster: u32,
-    /// On this machine.
-    pub local: u32,
-}
-
-impl SlotCount {
-    /// Returns the number for `make -j`: all slots, and never 0.
-    pub fn jobs(self) -> u32 {
-        self.cluster.saturating_add(self.local).max(1)
-    }
 }

@@ -1,3 +1,5 @@
+//! What the ledger keeps, sums and finds again.
+
 use super::*;
 use crate::exchange::{Mode, Ran, journal};
 

@@ -1,3 +1,5 @@
+//! The socket with a service that is played.
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream as StdStream;
 
@@ -43,10 +45,6 @@ impl Service for Fake {
 
     async fn why(&self, _: PathBuf) -> Result<Vec<JobRecord>, Complaint> {
         Ok(Vec::new())
-    }
-
-    async fn slots(&self) -> SlotCount {
-        SlotCount { cluster: 4, local: 2 }
     }
 
     async fn report(&self) -> AgentReport {
@@ -137,8 +135,8 @@ const LONG: Duration = Duration::from_secs(3600);
 async fn questions_are_answered_and_errors_told() {
     let running = start(LONG);
     assert_eq!(
-        ask(&running.place, &Request::Slots).await,
-        Reply::Slots(SlotCount { cluster: 4, local: 2 })
+        ask(&running.place, &Request::Status).await,
+        Reply::Status(AgentReport::default())
     );
     assert_eq!(
         ask(&running.place, &Request::Stats(Zero::Keep)).await,
@@ -188,7 +186,7 @@ async fn only_one_agent_listens_and_the_next_may_once_it_retires() {
 #[tokio::test]
 async fn newer_caller_makes_the_agent_retire() {
     let running = start(LONG);
-    let mut frame = codec::encode_request(&Request::Slots).expect("short");
+    let mut frame = codec::encode_request(&Request::Status).expect("short");
     let header = Header {
         format: 7,
         version: Version(999, 0, 0),

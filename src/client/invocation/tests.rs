@@ -1,3 +1,5 @@
+//! Tables of command lines.
+
 use super::*;
 
 /// Programs that exist besides what looks like a compiler.

@@ -1,7 +1,9 @@
+//! Messages come back as they were, and nothing that comes can hurt.
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::exchange::{AgentReport, Counters, JobRecord, Mode, Ran, SlotCount};
+use crate::exchange::{AgentReport, Counters, JobRecord, Mode, Ran};
 
 fn os_string() -> impl Strategy<Value = OsString> {
     prop::collection::vec(1..=255u8, 0..20).prop_map(OsString::from_vec)
@@ -77,7 +79,6 @@ fn plain_requests_come_back() {
         Request::Stats(Zero::Keep),
         Request::Stats(Zero::Reset),
         Request::Why("/a/b.o".into()),
-        Request::Slots,
         Request::Status,
         Request::Retire,
     ] {
@@ -112,7 +113,6 @@ fn replies_come_back() {
         Reply::Superseded,
         Reply::Stats(Counters::default()),
         Reply::Why(vec![record]),
-        Reply::Slots(SlotCount { cluster: 16, local: 1 }),
         Reply::Status(AgentReport::default()),
         Reply::Retiring,
     ] {

@@ -3,7 +3,6 @@
 use std::process::Child;
 
 use rdcc::client::link::{self, WhenAbsent};
-use rdcc::exchange::SlotCount;
 use rustix::fs::FlockOperation;
 
 use super::*;
@@ -55,8 +54,8 @@ fn agent_keeps_nothing_of_the_build_that_started_it() {
     drop(writer);
     let mut reader = reader;
     assert_eq!(reader.read(&mut [0]).expect("the end"), 0);
-    let (reply, _) = link::ask(&stage.place(), &Request::Slots, WhenAbsent::GiveUp).expect("it runs");
-    assert!(matches!(reply, Reply::Slots(SlotCount { .. })));
+    let (reply, _) = link::ask(&stage.place(), &Request::Status, WhenAbsent::GiveUp).expect("it runs");
+    assert!(matches!(reply, Reply::Status(_)));
     retire(&stage);
 }
 
