@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod client;
 pub mod compile;
+pub mod coordinator;
 pub mod digest;
 pub mod exchange;
 pub mod ids;

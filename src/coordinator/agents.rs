@@ -1,0 +1,246 @@
+//! Agents: their sessions, what they wait for, and their accounts.
+//!
+//! Invariant: `waiting` and `granted` share no request, and an agent's account is the sum of its builds' accounts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::events::{Action, AgentHello, Demand, Ending, Want};
+use super::fairness::Share;
+use super::grants::GrantState;
+use super::moment::Moment;
+use super::queue::Ticket;
+use super::scheduler::Scheduler;
+use super::timers::Timer;
+use crate::ids::{AgentSessionId, GrantId, RequestId, ToolchainId};
+use crate::job::{Refusal, RefusalKind};
+
+/// A connected agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub hello: AgentHello,
+    pub share: Share,
+    pub builds: BTreeMap<Arc<str>, Build>,
+    pub waiting: BTreeMap<RequestId, Waiting>,
+    /// Requests answered with a grant that has not ended.
+    pub granted: BTreeMap<RequestId, GrantId>,
+    /// How many wait for each toolchain.
+    pub queued_for: BTreeMap<ToolchainId, usize>,
+}
+
+/// One build's account, kept while it wants or holds something.
+#[derive(Debug, Default)]
+pub(super) struct Build {
+    pub share: Share,
+    pub wants: usize,
+    pub slots: usize,
+}
+
+/// A want that waits.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub toolchain: ToolchainId,
+    pub build: Arc<str>,
+    pub ticket: Ticket,
+    pub demand: Demand,
+    pub since: Moment,
+}
+
+impl Agent {
+    /// Returns the account a build's wants are booked on; builds beyond `builds_max` share the nameless one.
+    fn build_for(&mut self, build: &str, builds_max: usize) -> Arc<str> {
+        if let Some((known, _)) = self.builds.get_key_value(build) {
+            return Arc::clone(known);
+        }
+        let name = if self.builds.len() < builds_max { build } else { "" };
+        let name: Arc<str> = name.into();
+        self.builds.entry(Arc::clone(&name)).or_default();
+        name
+    }
+
+    /// Returns how a build's account stands.
+    pub fn share_of(&self, build: &str) -> Share {
+        self.builds.get(build).map(|build| build.share).unwrap_or_default()
+    }
+
+    /// Changes a build's account, and drops it when nothing is on it.
+    pub fn with_build(&mut self, name: &str, change: impl FnOnce(&mut Build)) {
+        if let Some(build) = self.builds.get_mut(name) {
+            change(build);
+            if build.wants == 0 && build.slots == 0 {
+                self.builds.remove(name);
+            }
+        }
+    }
+}
+
+impl Scheduler {
+    pub(super) fn handle_agent_joined(&mut self, id: AgentSessionId, hello: AgentHello) {
+        if self.agents.len() >= self.rules.agents_max {
+            let reason = format!("{} agents are connected, no more are taken", self.agents.len());
+            self.act(Action::DropAgent(id, reason));
+            return;
+        }
+        self.agents.entry(id).or_insert_with(|| Agent {
+            hello,
+            share: Share::default(),
+            builds: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            queued_for: BTreeMap::new(),
+        });
+    }
+
+    pub(super) fn handle_agent_left(&mut self, id: AgentSessionId) {
+        let Some(agent) = self.agents.get(&id) else { return };
+        let waiting: Vec<RequestId> = agent.waiting.keys().copied().collect();
+        let held: BTreeSet<GrantId> = agent.granted.values().copied().collect();
+        for request in waiting {
+            self.take_waiting(id, request);
+        }
+        for grant in held {
+            self.abandon_grant(grant);
+        }
+        self.agents.remove(&id);
+    }
+
+    pub(super) fn handle_want(&mut self, id: AgentSessionId, want: Want) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let (request, toolchain) = (want.request, want.toolchain);
+        if agent.waiting.contains_key(&request) || agent.granted.contains_key(&request) {
+            return;
+        }
+        if agent.waiting.len() >= self.rules.wants_per_agent_max {
+            let message = format!("{} jobs of this agent wait already", agent.waiting.len());
+            return self.refuse(id, request, RefusalKind::Busy, message);
+        }
+        let Some(supply) = self.supplies.get_mut(&toolchain) else {
+            let message = format!("toolchain {} is not known to the coordinator", toolchain.0.short());
+            return self.refuse(id, request, RefusalKind::NoToolchain, message);
+        };
+        if supply.is_hopeless() && self.now >= self.settled_at {
+            let refusal = self.why_hopeless(toolchain);
+            return self.act(Action::Refuse(id, request, refusal));
+        }
+        let build = agent.build_for(&want.build, self.rules.builds_per_agent_max);
+        agent.with_build(&build, |build| build.wants += 1);
+        let ticket = Ticket::draw(request, self.arrivals, self.now, want.demand.work);
+        self.arrivals += 1;
+        supply.queue.push(id, agent.share, &build, ticket);
+        *agent.queued_for.entry(toolchain).or_default() += 1;
+        let waiting = Waiting {
+            toolchain,
+            build,
+            ticket,
+            demand: want.demand,
+            since: self.now,
+        };
+        agent.waiting.insert(request, waiting);
+        self.serve_toolchain(toolchain);
+        if self.is_waiting(id, request) {
+            let wait = self.rules.prepare_wait.min(self.rules.queue_wait);
+            self.timers.set(Timer::Want(id, request), self.now.after(wait));
+            self.order_fetches(toolchain);
+        }
+    }
+
+    fn is_waiting(&self, id: AgentSessionId, request: RequestId) -> bool {
+        self.agents
+            .get(&id)
+            .is_some_and(|agent| agent.waiting.contains_key(&request))
+    }
+
+    pub(super) fn handle_cancel(&mut self, id: AgentSessionId, request: RequestId) {
+        if self.take_waiting(id, request).is_some() {
+            return;
+        }
+        let granted = self.agents.get(&id).and_then(|agent| agent.granted.get(&request));
+        if let Some(grant) = granted.copied() {
+            // The grant is on its way to an agent that will not use it.
+            self.handle_done(id, grant, Ending::Unused);
+        }
+    }
+
+    /// Takes a want out of the queue, whatever becomes of it.
+    pub(super) fn take_waiting(&mut self, id: AgentSessionId, request: RequestId) -> Option<Waiting> {
+        let agent = self.agents.get_mut(&id)?;
+        let waiting = agent.waiting.remove(&request)?;
+        agent.with_build(&waiting.build, |build| build.wants -= 1);
+        if let Some(count) = agent.queued_for.get_mut(&waiting.toolchain) {
+            *count -= 1;
+            if *count == 0 {
+                agent.queued_for.remove(&waiting.toolchain);
+            }
+        }
+        if let Some(supply) = self.supplies.get_mut(&waiting.toolchain) {
+            supply.queue.remove(id, &waiting.build, waiting.ticket);
+        }
+        self.timers.clear(Timer::Want(id, request));
+        Some(waiting)
+    }
+
+    /// Changes an agent's account and that of one of its builds, and moves the agent in the queues it stands in.
+    pub(super) fn book(&mut self, id: AgentSessionId, build: &str, change: impl FnOnce(&mut Share, &mut Build)) {
+        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let mut share = agent.share;
+        agent.with_build(build, |build| change(&mut share, build));
+        agent.share = share;
+        for toolchain in agent.queued_for.keys() {
+            if let Some(supply) = self.supplies.get_mut(toolchain) {
+                supply.queue.reshare(id, share);
+            }
+        }
+    }
+
+    pub(super) fn handle_done(&mut self, id: AgentSessionId, grant: GrantId, ending: Ending) {
+        match self.grants.get(&grant) {
+            Some(record) if record.agent == Some(id) => self.end_by_agent(grant, ending),
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_want_deadline(&mut self, id: AgentSessionId, request: RequestId) {
+        let Some(agent) = self.agents.get(&id) else { return };
+        let Some(waiting) = agent.waiting.get(&request) else {
+            return;
+        };
+        let (toolchain, end) = (waiting.toolchain, waiting.since.after(self.rules.queue_wait));
+        let waited = self.now.since(waiting.since).as_secs();
+        let ready = self.supplies.get(&toolchain).is_some_and(|supply| supply.has_ready());
+        let (kind, message) = match ready {
+            true if self.now < end => return self.timers.set(Timer::Want(id, request), end),
+            true => (RefusalKind::Busy, format!("no slot became free within {waited} s")),
+            false => {
+                let short = toolchain.0.short();
+                let message = format!("no worker got toolchain {short} ready within {waited} s");
+                (RefusalKind::NoToolchain, message)
+            }
+        };
+        self.take_waiting(id, request);
+        self.refuse(id, request, kind, message);
+    }
+
+    fn refuse(&mut self, id: AgentSessionId, request: RequestId, kind: RefusalKind, message: String) {
+        self.act(Action::Refuse(id, request, Refusal { kind, message }));
+    }
+
+    /// Detaches a grant from its agent, which will not speak of it again.
+    pub(super) fn detach(&mut self, grant: GrantId) {
+        let Some(record) = self.grants.get_mut(&grant) else {
+            return;
+        };
+        let Some(id) = record.agent.take() else { return };
+        let holds_slot = record.state != GrantState::Released;
+        let (build, power, request) = (Arc::clone(&record.build), record.power_milli, record.request);
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.granted.remove(&request);
+        }
+        if holds_slot {
+            self.book(id, &build, |share, build| {
+                share.release(power);
+                build.share.release(power);
+                build.slots -= 1;
+            });
+        }
+    }
+}

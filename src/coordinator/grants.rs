@@ -1,0 +1,314 @@
+//! Grants: from the moment a slot is given until it is known to be free.
+//!
+//! A grant may be in use from the moment it is sent, so its slot is taken from then on, and free only on evidence:
+//! the agent says that the job is over or was never started, the worker no longer reports it, the worker acknowledges
+//! that it is void, or the worker is lost. A deadline alone frees nothing: it makes the grant void, and the worker's
+//! acknowledgement frees the slot.
+
+use std::sync::Arc;
+
+use super::events::{Action, Ending, Grant, VoidReason};
+use super::moment::Moment;
+use super::placement;
+use super::scheduler::Scheduler;
+use super::timers::Timer;
+use super::workers::Holding;
+use crate::ids::{AgentSessionId, GrantId, RequestId, ToolchainId, WorkerSessionId};
+use crate::job::RefusalKind;
+
+/// A grant that has not ended.
+#[derive(Debug)]
+pub(super) struct GrantRecord {
+    /// Who holds it; `None` once the agent is gone or through with it, and for jobs that a worker reported by itself.
+    pub agent: Option<AgentSessionId>,
+    pub request: RequestId,
+    pub build: Arc<str>,
+    pub worker: WorkerSessionId,
+    /// `None` for jobs that a worker reported by itself.
+    pub toolchain: Option<ToolchainId>,
+    pub given: Moment,
+    /// Power of the slot, as it was booked.
+    pub power_milli: u32,
+    pub state: GrantState,
+}
+
+/// How far a grant is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GrantState {
+    /// Sent to the agent; perhaps in use.
+    Given,
+    /// The worker reported it in use.
+    Running,
+    /// Void; the worker has not acknowledged it.
+    Voided(VoidReason),
+    /// The worker's report says that its job is over, the agent has not spoken yet. Takes no slot.
+    Released,
+}
+
+impl Scheduler {
+    /// Serves what waits for `toolchain` while there is room.
+    pub(super) fn serve_toolchain(&mut self, toolchain: ToolchainId) {
+        while self.serve_one(toolchain) {}
+    }
+
+    /// Gives a worker's open slots to what waits for any of its toolchains.
+    pub(super) fn serve_worker(&mut self, id: WorkerSessionId) {
+        loop {
+            let Some(worker) = self.workers.get(&id) else { return };
+            if worker.listed_rank.is_none() {
+                return;
+            }
+            let ready = worker.holdings.iter().filter(|(_, held)| held.is_ready());
+            let head = |toolchain| self.supplies.get(toolchain).and_then(|supply| supply.queue.head());
+            let heads = ready.filter_map(|(toolchain, _)| head(toolchain).map(|head| (head, *toolchain)));
+            let Some((_, toolchain)) = heads.min() else { return };
+            if !self.serve_one(toolchain) {
+                return;
+            }
+        }
+    }
+
+    fn serve_one(&mut self, toolchain: ToolchainId) -> bool {
+        let Some(supply) = self.supplies.get(&toolchain) else {
+            return false;
+        };
+        let Some((_, id)) = supply.queue.head() else {
+            return false;
+        };
+        let Some(agent) = self.agents.get(&id) else {
+            return false;
+        };
+        let Some(ticket) = supply.queue.first_of(id, |build| agent.share_of(build)) else {
+            return false;
+        };
+        let Some(waiting) = agent.waiting.get(&ticket.request) else {
+            return false;
+        };
+        let candidates = supply.free.iter().filter_map(|(_, worker)| {
+            let standing = self.workers.get(worker)?.standing(self.now);
+            Some((*worker, standing))
+        });
+        let Some(worker) = placement::choose(&waiting.demand, candidates) else {
+            return false;
+        };
+        self.give(id, ticket.request, worker);
+        true
+    }
+
+    fn give(&mut self, id: AgentSessionId, request: RequestId, worker_id: WorkerSessionId) {
+        let waiting = self.agents.get(&id).and_then(|agent| agent.waiting.get(&request));
+        let Some(waiting) = waiting.cloned() else { return };
+        let grant = self.draw_grant();
+        let Some(worker) = self.workers.get_mut(&worker_id) else {
+            return;
+        };
+        let power_milli = worker.hello.power_milli;
+        let memory_bytes = waiting.demand.memory_bytes.unwrap_or(0);
+        worker.grants.insert(grant);
+        worker.health.given(grant);
+        worker.memory_promised_bytes = worker.memory_promised_bytes.saturating_add(memory_bytes);
+        // Booked before the want is taken, so that the build's account is never empty in between.
+        self.book(id, &waiting.build, |share, build| {
+            share.charge(power_milli, grant.0);
+            build.share.charge(power_milli, grant.0);
+            build.slots += 1;
+        });
+        self.take_waiting(id, request);
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.granted.insert(request, grant);
+        }
+        let record = GrantRecord {
+            agent: Some(id),
+            request,
+            build: waiting.build,
+            worker: worker_id,
+            toolchain: Some(waiting.toolchain),
+            given: self.now,
+            power_milli,
+            state: GrantState::Given,
+        };
+        self.grants.insert(grant, record);
+        self.timers
+            .set(Timer::Grant(grant), self.now.after(self.rules.grant_valid));
+        self.relist_open_slots(worker_id);
+        self.act(Action::Grant(Grant {
+            agent: id,
+            request,
+            grant,
+            worker: worker_id,
+            toolchain: waiting.toolchain,
+        }));
+    }
+
+    /// Ends a grant upon the word of the agent that holds it.
+    pub(super) fn end_by_agent(&mut self, grant: GrantId, ending: Ending) {
+        let Some(record) = self.grants.get(&grant) else { return };
+        let (id, given, state) = (record.worker, record.given, record.state);
+        let toolchain = record.toolchain;
+        match ending {
+            Ending::Ran(_) => {
+                self.close_job(grant);
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.jobs_done += 1;
+                    worker.health.success(given);
+                }
+            }
+            Ending::Unused if matches!(state, GrantState::Given | GrantState::Voided(_)) => {
+                self.tell_worker_void(grant, VoidReason::Returned);
+                self.end_grant(grant);
+            }
+            // The worker says that it runs, and its word counts.
+            Ending::Unused => self.abandon_grant(grant),
+            Ending::Refused(kind) => {
+                self.close_job(grant);
+                self.note_refusal(id, toolchain, kind);
+            }
+            Ending::Fault => {
+                self.abandon_grant(grant);
+                self.note_fault(id, given);
+            }
+        }
+        self.relist_open_slots(id);
+        self.serve_worker(id);
+    }
+
+    /// Ends a grant whose job the worker has finished or declined; the worker's last report may not know that yet.
+    fn close_job(&mut self, grant: GrantId) {
+        if let Some(record) = self.grants.get(&grant)
+            && record.state != GrantState::Released
+            && let Some(worker) = self.workers.get_mut(&record.worker)
+        {
+            worker.remember_ended(grant);
+        }
+        self.end_grant(grant);
+    }
+
+    /// Gives up on a grant whose agent is gone, or has lost sight of its job: the slot stays taken until the worker
+    /// says what became of it.
+    pub(super) fn abandon_grant(&mut self, grant: GrantId) {
+        self.detach(grant);
+        let Some(record) = self.grants.get(&grant) else { return };
+        match record.state {
+            GrantState::Given => {
+                self.void_grant(grant, VoidReason::Returned);
+            }
+            GrantState::Running | GrantState::Voided(_) => {}
+            GrantState::Released => self.end_grant(grant),
+        }
+    }
+
+    /// Makes a grant void; the worker's next reports say whether its slot is free.
+    fn void_grant(&mut self, grant: GrantId, reason: VoidReason) {
+        if let Some(record) = self.grants.get_mut(&grant) {
+            record.state = GrantState::Voided(reason);
+        }
+        // A worker that keeps silent about it for as long as one that keeps silent altogether, is as good as lost.
+        self.timers
+            .set(Timer::Grant(grant), self.now.after(2 * self.rules.silence()));
+        self.tell_worker_void(grant, reason);
+    }
+
+    pub(super) fn tell_worker_void(&mut self, grant: GrantId, reason: VoidReason) {
+        let Some(record) = self.grants.get(&grant) else { return };
+        let worker = record.worker;
+        if self.workers.get(&worker).is_some_and(|worker| worker.is_linked()) {
+            self.act(Action::VoidAtWorker(worker, grant, reason));
+        }
+    }
+
+    pub(super) fn handle_grant_deadline(&mut self, grant: GrantId) {
+        let Some(record) = self.grants.get(&grant) else { return };
+        match record.state {
+            GrantState::Given => {
+                if let Some(agent) = record.agent {
+                    self.act(Action::VoidAtAgent(agent, grant, VoidReason::Expired));
+                }
+                self.void_grant(grant, VoidReason::Expired);
+            }
+            GrantState::Released => self.end_grant(grant),
+            GrantState::Voided(_) => {
+                let (worker, reason) = (
+                    record.worker,
+                    format!("grant {grant} was voided and never acknowledged"),
+                );
+                self.drop_worker(worker, reason);
+            }
+            GrantState::Running => {}
+        }
+    }
+
+    /// Frees a grant's slot on the worker's word; the agent may still tell how the job went.
+    pub(super) fn release_by_report(&mut self, grant: GrantId) {
+        let Some(record) = self.grants.get(&grant) else { return };
+        if record.agent.is_none() {
+            return self.end_grant(grant);
+        }
+        self.free_slot(grant);
+        if let Some(record) = self.grants.get_mut(&grant) {
+            record.state = GrantState::Released;
+        }
+        self.timers
+            .set(Timer::Grant(grant), self.now.after(self.rules.grant_valid));
+    }
+
+    /// Takes a grant off its worker and its agent's account.
+    fn free_slot(&mut self, grant: GrantId) {
+        let Some(record) = self.grants.get(&grant) else { return };
+        if record.state == GrantState::Released {
+            return;
+        }
+        if let Some(worker) = self.workers.get_mut(&record.worker) {
+            worker.grants.remove(&grant);
+            worker.health.ended(grant);
+        }
+        let (agent, build, power) = (record.agent, Arc::clone(&record.build), record.power_milli);
+        if let Some(agent) = agent {
+            self.book(agent, &build, |share, build| {
+                share.release(power);
+                build.share.release(power);
+                build.slots -= 1;
+            });
+        }
+    }
+
+    /// Forgets a grant. The caller relists and serves the worker.
+    pub(super) fn end_grant(&mut self, grant: GrantId) {
+        self.free_slot(grant);
+        let Some(record) = self.grants.remove(&grant) else {
+            return;
+        };
+        if let Some(agent) = record.agent.and_then(|id| self.agents.get_mut(&id)) {
+            agent.granted.remove(&record.request);
+        }
+        self.timers.clear(Timer::Grant(grant));
+    }
+
+    fn note_fault(&mut self, id: WorkerSessionId, given: Moment) {
+        let random = self.draw_random();
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.faults += 1;
+        if let Some(until) = worker.health.fault(given, self.now, &self.rules, random) {
+            self.timers.set(Timer::Pause(id), until);
+        }
+    }
+
+    fn note_refusal(&mut self, id: WorkerSessionId, toolchain: Option<ToolchainId>, kind: RefusalKind) {
+        match kind {
+            // Its picture and ours differ: nothing more until it has reported.
+            RefusalKind::Busy => {
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.wary = true;
+                }
+            }
+            RefusalKind::NoToolchain => {
+                if let Some(toolchain) = toolchain {
+                    self.set_holding(id, toolchain, Holding::Looking { asked: self.now });
+                }
+            }
+            RefusalKind::Fault => self.note_fault(id, self.now),
+            RefusalKind::Unsupported => {}
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The coordinator: who works, who waits, and who gets which place.
+//!
+//! The decisions are [`scheduler`] and the files it is made of: a state machine that takes events and moments and
+//! returns actions, and knows neither sockets nor clocks. A job never passes through here; only places do.
+
+pub mod events;
+pub mod fairness;
+pub mod moment;
+pub mod placement;
+pub mod rules;
+pub mod scheduler;
+pub mod view;
+
+mod agents;
+mod audit;
+mod grants;
+mod health;
+mod queue;
+mod supplies;
+mod timers;
+mod workers;

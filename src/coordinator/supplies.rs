@@ -1,0 +1,361 @@
+//! Toolchains: which workers have each ready, which could get it, and when they are told to.
+//!
+//! Workers look when they join and when a toolchain for their kind of host is pushed, which costs them nothing. They
+//! fetch when more jobs wait for a toolchain than the fetches under way will serve. A want that no connected worker can
+//! ever serve is refused with the reason. Invariant: each usable worker that holds a toolchain stands in exactly the
+//! list of its supply that its holding says, and in no other.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::events::{Action, Drain, Effort, HostKind, ToolchainNews};
+use super::placement::Rank;
+use super::queue::Queue;
+use super::scheduler::Scheduler;
+use super::timers::Timer;
+use super::workers::{Holding, Origin, Worker};
+use crate::ids::{ToolchainId, WorkerSessionId};
+use crate::job::{Refusal, RefusalKind};
+use crate::runtime::backoff::Backoff;
+
+/// One toolchain of the catalogue: who has it, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Supply {
+    pub host_kind: HostKind,
+    pub queue: Queue,
+    /// Ready and with open slots, best first.
+    pub free: BTreeSet<(Reverse<Rank>, WorkerSessionId)>,
+    pub ready: BTreeSet<WorkerSessionId>,
+    pub looking: BTreeSet<WorkerSessionId>,
+    /// By what they could do, most first.
+    pub fetchable: BTreeSet<(Reverse<u64>, WorkerSessionId)>,
+    /// With their slots.
+    pub fetching: BTreeMap<WorkerSessionId, u32>,
+}
+
+impl Supply {
+    fn new(host_kind: HostKind) -> Self {
+        Self {
+            host_kind,
+            queue: Queue::default(),
+            free: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            looking: BTreeSet::new(),
+            fetchable: BTreeSet::new(),
+            fetching: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a usable worker has it ready.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether no usable worker has it or might get it.
+    pub fn is_hopeless(&self) -> bool {
+        self.ready.is_empty() && self.looking.is_empty() && self.fetchable.is_empty() && self.fetching.is_empty()
+    }
+
+    /// Moves a ready worker among those with open slots.
+    pub fn move_open(&mut self, id: WorkerSessionId, before: Option<Rank>, rank: Option<Rank>) {
+        if let Some(rank) = before {
+            self.free.remove(&(Reverse(rank), id));
+        }
+        if let Some(rank) = rank {
+            self.free.insert((Reverse(rank), id));
+        }
+    }
+
+    fn put(&mut self, id: WorkerSessionId, worker: &Worker, holding: &Holding) {
+        match holding {
+            Holding::Looking { .. } => {
+                self.looking.insert(id);
+            }
+            Holding::Ready(_) => {
+                self.ready.insert(id);
+                self.move_open(id, None, worker.listed_rank);
+            }
+            Holding::Fetchable { .. } => {
+                self.fetchable.insert((capacity(worker), id));
+            }
+            Holding::Fetching { .. } => {
+                self.fetching.insert(id, worker.hello.slots);
+            }
+            Holding::Failed { .. } => {}
+        }
+    }
+
+    fn take_out(&mut self, id: WorkerSessionId, worker: &Worker) {
+        self.looking.remove(&id);
+        self.ready.remove(&id);
+        self.move_open(id, worker.listed_rank, None);
+        self.fetchable.remove(&(capacity(worker), id));
+        self.fetching.remove(&id);
+    }
+}
+
+fn capacity(worker: &Worker) -> Reverse<u64> {
+    Reverse(u64::from(worker.hello.power_milli) * u64::from(worker.hello.slots))
+}
+
+impl Scheduler {
+    /// Takes a worker out of all lists.
+    pub(super) fn unlist(&mut self, id: WorkerSessionId) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        for toolchain in worker.holdings.keys() {
+            if let Some(supply) = self.supplies.get_mut(toolchain) {
+                supply.take_out(id, worker);
+            }
+        }
+        worker.listed_rank = None;
+    }
+
+    /// Puts a worker into the lists that it belongs in, after a change of whether it is usable.
+    pub(super) fn relist(&mut self, id: WorkerSessionId) {
+        self.unlist(id);
+        let Some(worker) = self.workers.get(&id) else { return };
+        let toolchains: Vec<ToolchainId> = worker.holdings.keys().copied().collect();
+        if worker.is_usable() {
+            for (toolchain, holding) in &worker.holdings {
+                if let Some(supply) = self.supplies.get_mut(toolchain) {
+                    supply.put(id, worker, holding);
+                }
+            }
+            self.relist_open_slots(id);
+            self.serve_worker(id);
+        }
+        for toolchain in toolchains {
+            self.order_fetches(toolchain);
+            self.refuse_if_hopeless(toolchain);
+        }
+    }
+
+    /// Changes how a worker stands with a toolchain, and asks it what has to be asked.
+    pub(super) fn set_holding(&mut self, id: WorkerSessionId, toolchain: ToolchainId, holding: Holding) {
+        let Some(supply) = self.supplies.get_mut(&toolchain) else {
+            return;
+        };
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        supply.take_out(id, worker);
+        if worker.is_usable() {
+            supply.put(id, worker, &holding);
+        }
+        let linked = worker.is_linked();
+        let effort = match &holding {
+            Holding::Looking { .. } => Some(Effort::Look),
+            Holding::Fetching { .. } => Some(Effort::Fetch),
+            Holding::Ready(_) | Holding::Fetchable { .. } | Holding::Failed { .. } => None,
+        };
+        worker.holdings.insert(toolchain, holding);
+        if let Some(effort) = effort
+            && linked
+        {
+            self.act(Action::Prepare(id, toolchain, effort));
+        }
+    }
+
+    /// Starts a session's holdings: what it has is ready, and it is asked about all else that it could run. It is asked
+    /// about what it has too, to learn where that comes from.
+    pub(super) fn begin_holdings(&mut self, id: WorkerSessionId, ready: &BTreeSet<ToolchainId>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let host_kind = worker.hello.host_kind.clone();
+        let has = |toolchain: &ToolchainId| ready.contains(toolchain);
+        let of_interest = self.supplies.iter();
+        let of_interest = of_interest.filter(|(toolchain, supply)| has(toolchain) || supply.host_kind == host_kind);
+        let mut toolchains: Vec<ToolchainId> = of_interest.map(|(toolchain, _)| *toolchain).collect();
+        toolchains.sort_by_key(|toolchain| !has(toolchain));
+        toolchains.truncate(self.rules.toolchains_per_worker_max);
+        for toolchain in toolchains {
+            if has(&toolchain) {
+                self.set_holding(id, toolchain, Holding::Ready(Origin::Bundle));
+                self.act(Action::Prepare(id, toolchain, Effort::Look));
+            } else {
+                self.set_holding(id, toolchain, Holding::Looking { asked: self.now });
+            }
+        }
+    }
+
+    pub(super) fn handle_toolchain_added(&mut self, toolchain: ToolchainId, host_kind: HostKind) {
+        if self.supplies.len() >= self.rules.toolchains_max && !self.supplies.contains_key(&toolchain) {
+            return;
+        }
+        let new = || Supply::new(host_kind.clone());
+        self.supplies.entry(toolchain).or_insert_with(new);
+        for id in self.linked_of_kind(&host_kind) {
+            let Some(worker) = self.workers.get(&id) else { continue };
+            let ask = match worker.holdings.get(&toolchain) {
+                None => worker.holdings.len() < self.rules.toolchains_per_worker_max,
+                Some(Holding::Failed { .. }) => true,
+                Some(_) => false,
+            };
+            if ask {
+                self.timers.clear(Timer::Toolchain(id, toolchain));
+                self.set_holding(id, toolchain, Holding::Looking { asked: self.now });
+            }
+        }
+    }
+
+    pub(super) fn handle_toolchain_removed(&mut self, toolchain: ToolchainId) {
+        let message = format!("toolchain {} was removed", toolchain.0.short());
+        self.refuse_waiting(
+            toolchain,
+            &Refusal {
+                kind: RefusalKind::NoToolchain,
+                message,
+            },
+        );
+        self.supplies.remove(&toolchain);
+        for (id, worker) in &mut self.workers {
+            worker.holdings.remove(&toolchain);
+            self.timers.clear(Timer::Toolchain(*id, toolchain));
+        }
+    }
+
+    pub(super) fn handle_news(&mut self, id: WorkerSessionId, toolchain: ToolchainId, news: ToolchainNews) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let failures = match worker.holdings.get(&toolchain) {
+            None => return,
+            Some(Holding::Fetchable { failures } | Holding::Fetching { failures, .. }) => failures.clone(),
+            Some(Holding::Failed { pauses, .. }) => Some(pauses.clone()),
+            Some(Holding::Looking { .. } | Holding::Ready(_)) => None,
+        };
+        self.timers.clear(Timer::Toolchain(id, toolchain));
+        let holding = match news {
+            ToolchainNews::Installed => Holding::Ready(Origin::Installed),
+            ToolchainNews::Bundle => Holding::Ready(Origin::Bundle),
+            ToolchainNews::Fetchable => Holding::Fetchable { failures },
+            ToolchainNews::Failed(message) => {
+                let (first, most) = (self.rules.failed_pause_first, self.rules.failed_pause_most);
+                let mut pauses = failures.unwrap_or_else(|| Backoff::new(first, most));
+                let again = self.now.after(pauses.next_delay(self.draw_random()));
+                self.timers.set(Timer::Toolchain(id, toolchain), again);
+                Holding::Failed { message, pauses }
+            }
+        };
+        self.set_holding(id, toolchain, holding);
+        self.serve_worker(id);
+        self.order_fetches(toolchain);
+        self.refuse_if_hopeless(toolchain);
+    }
+
+    pub(super) fn handle_failed_pause_over(&mut self, id: WorkerSessionId, toolchain: ToolchainId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        if let Some(Holding::Failed { pauses, .. }) = worker.holdings.get(&toolchain) {
+            let failures = Some(pauses.clone());
+            self.set_holding(id, toolchain, Holding::Fetchable { failures });
+            self.order_fetches(toolchain);
+        }
+    }
+
+    /// Orders fetches while more wants wait for a toolchain than those under way will serve, the most capable worker
+    /// first. Wants only ever wait when no ready worker has an open slot.
+    pub(super) fn order_fetches(&mut self, toolchain: ToolchainId) {
+        loop {
+            let Some(supply) = self.supplies.get(&toolchain) else {
+                return;
+            };
+            let coming: usize = supply.fetching.values().map(|slots| *slots as usize).sum();
+            if supply.queue.len() <= coming || supply.fetching.len() >= self.rules.fetches_max {
+                return;
+            }
+            let Some((_, id)) = supply.fetchable.first().copied() else {
+                return;
+            };
+            let holding = self.workers.get(&id).and_then(|worker| worker.holdings.get(&toolchain));
+            let Some(Holding::Fetchable { failures }) = holding else {
+                return;
+            };
+            let (asked, failures) = (self.now, failures.clone());
+            self.set_holding(id, toolchain, Holding::Fetching { asked, failures });
+        }
+    }
+
+    /// Asks again for what a worker has not answered in time.
+    pub(super) fn repeat_orders(&mut self, id: WorkerSessionId) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let mut overdue = Vec::new();
+        for (toolchain, holding) in &mut worker.holdings {
+            let (asked, effort) = match holding {
+                Holding::Looking { asked } => (asked, Effort::Look),
+                Holding::Fetching { asked, .. } => (asked, Effort::Fetch),
+                Holding::Ready(_) | Holding::Fetchable { .. } | Holding::Failed { .. } => continue,
+            };
+            if self.now.since(*asked) >= self.rules.prepare_again {
+                *asked = self.now;
+                overdue.push((*toolchain, effort));
+            }
+        }
+        for (toolchain, effort) in overdue {
+            self.act(Action::Prepare(id, toolchain, effort));
+        }
+    }
+
+    pub(super) fn refuse_what_has_no_worker(&mut self) {
+        let toolchains: Vec<ToolchainId> = self.supplies.keys().copied().collect();
+        for toolchain in toolchains {
+            self.refuse_if_hopeless(toolchain);
+        }
+    }
+
+    fn refuse_if_hopeless(&mut self, toolchain: ToolchainId) {
+        let hopeless = |supply: &Supply| supply.is_hopeless() && supply.queue.len() > 0;
+        if self.now >= self.settled_at && self.supplies.get(&toolchain).is_some_and(hopeless) {
+            let refusal = self.why_hopeless(toolchain);
+            self.refuse_waiting(toolchain, &refusal);
+        }
+    }
+
+    fn refuse_waiting(&mut self, toolchain: ToolchainId, refusal: &Refusal) {
+        let waiting = self.supplies.get(&toolchain).map(|supply| supply.queue.all());
+        for (agent, request) in waiting.unwrap_or_default() {
+            self.take_waiting(agent, request);
+            self.act(Action::Refuse(agent, request, refusal.clone()));
+        }
+    }
+
+    /// Says why no worker can serve a toolchain.
+    pub(super) fn why_hopeless(&self, toolchain: ToolchainId) -> Refusal {
+        let short = toolchain.0.short();
+        let Some(supply) = self.supplies.get(&toolchain) else {
+            return Refusal {
+                kind: RefusalKind::NoToolchain,
+                message: format!("toolchain {short} is not known to the coordinator"),
+            };
+        };
+        let holders = self.workers.values().filter_map(|worker| {
+            let holding = worker.holdings.get(&toolchain)?;
+            worker.is_linked().then_some((worker, holding))
+        });
+        let (mut drained, mut failed) = (0, Vec::new());
+        for (worker, holding) in holders {
+            match holding {
+                Holding::Failed { message, .. } => failed.push(format!("`{}`: {message}", worker.hello.name)),
+                _ if worker.drain == Drain::On || !worker.is_usable() => drained += 1,
+                _ => {}
+            }
+        }
+        let (kind, message) = match (drained, failed.first()) {
+            (0, None) => {
+                let kind = &supply.host_kind.0;
+                let message = format!("no worker of kind `{kind}`, which toolchain {short} runs on, is connected");
+                (RefusalKind::NoToolchain, message)
+            }
+            (0, Some(first)) => {
+                let count = failed.len();
+                let message = format!("{count} of {count} workers cannot get toolchain {short}; {first}");
+                (RefusalKind::NoToolchain, message)
+            }
+            (drained, _) => {
+                let message = format!("workers that could serve toolchain {short} take no jobs now: {drained}");
+                (RefusalKind::Busy, message)
+            }
+        };
+        Refusal { kind, message }
+    }
+}
