@@ -232,6 +232,8 @@ impl Scheduler {
                     format!("grant {grant} was voided and never acknowledged"),
                 );
                 self.drop_worker(worker, reason);
+                let again = self.now.after(2 * self.rules.silence());
+                self.timers.set(Timer::Grant(grant), again);
             }
             GrantState::Running => {}
         }

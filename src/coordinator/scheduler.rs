@@ -139,3 +139,6 @@ impl Scheduler {
         self.timers.set(Timer::Settled, self.settled_at);
     }
 }
+
+#[cfg(test)]
+mod tests;

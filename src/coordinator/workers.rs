@@ -197,7 +197,7 @@ impl Scheduler {
         worker.health = old.health.clone();
         worker.ended = old.ended.clone();
         (worker.jobs_done, worker.faults) = (old.jobs_done, old.faults);
-        if let Some(until) = worker.health.pause_until() {
+        if let Some(until) = worker.health.pause_until().filter(|until| *until > self.now) {
             self.timers.set(Timer::Pause(id), until);
         }
         if old.is_linked() {
