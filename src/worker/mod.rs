@@ -2,11 +2,14 @@
 //!
 //! It stages what a job reads, runs the unmodified compiler in a private root, and hands back everything it wrote.
 
+pub mod admission;
 pub mod mirror;
 pub mod mirror_plan;
 pub mod power;
+pub mod receiver;
 pub mod sandbox;
 pub mod session;
 pub mod settings;
 pub mod slots;
+pub mod stop;
 pub mod transfers;
