@@ -3,8 +3,12 @@
 //! It stages what a job reads, runs the unmodified compiler in a private root, and hands back everything it wrote.
 
 pub mod admission;
+pub mod executor;
+pub mod link;
+pub mod link_service;
 pub mod mirror;
 pub mod mirror_plan;
+pub mod outputs;
 pub mod power;
 pub mod receiver;
 pub mod sandbox;

@@ -1,0 +1,399 @@
+//! One attempt at a job: admit, get the toolchain, stage the inputs, run, hand back what it left, clean up.
+//!
+//! The steps are other modules'; this puts them in order and turns every failure into a refusal of the right kind. A job
+//! that is stopped ends at the next step, its processes killed. Invariants: the compiler runs only with all inputs
+//! standing and the toolchain pinned; whatever happens, the slot is freed after everything else has been.
+
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::admission::Door;
+use super::link::JobPort;
+use super::mirror::{Lease, MirrorError, Mirrors, Missing, PlaceError, Placed, Tree};
+use super::mirror_plan::Stop as PlanStop;
+use super::mirror_plan::catalog::EntryId;
+use super::outputs::{self, Left, OutputReader};
+use super::sandbox::{Command, JobLimits, Limit, SandboxError};
+use super::settings::Ceilings;
+use super::slots::Claim;
+use super::stop::Stop;
+use super::transfers::Lacking;
+use crate::ids::{AgentSessionId, ToolchainId};
+use crate::job::{JobSpec, Outcome, Refusal, RefusalKind, Status, Usage};
+use crate::protocol::BLOB_BYTES_MAX;
+use crate::protocol::convert::RunRequest;
+use crate::protocol::pieces::OutputPiece;
+use crate::runtime::tasks::Tasks;
+use crate::store::disk::StoreError;
+use crate::toolchains::manifest::Manifest;
+
+/// How often a job's inputs are staged anew because content went missing in between.
+const STAGE_ROUNDS_MAX: usize = 5;
+/// Most bytes of standard output, and of standard error, which travel in one message.
+const TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// A future behind a pointer.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where the executor gets toolchains.
+pub trait Toolchains: Send + Sync {
+    /// Returns the toolchain, verified, getting it first where needed.
+    fn ensure(&self, toolchain: ToolchainId) -> Pending<'_, Result<ReadyToolchain, Refusal>>;
+}
+
+/// A toolchain that stays on disk for as long as this lives.
+pub struct ReadyToolchain {
+    /// The directory in which its files stand at their paths.
+    pub root: PathBuf,
+    /// What it consists of.
+    pub manifest: Arc<Manifest>,
+    /// Keeps it there.
+    pub pin: Box<dyn Any + Send + Sync>,
+}
+
+/// Where the executor runs compilers.
+pub trait Sandbox: Send + Sync {
+    /// Runs a command to its end, or kills it when `stop` says so. No process is left when this returns.
+    fn run(&self, command: Command, stop: Stop) -> Pending<'_, Result<Ran, SandboxError>>;
+}
+
+/// How a command ended.
+pub struct Ran {
+    /// Of the program itself.
+    pub status: Status,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// What it used.
+    pub usage: Usage,
+    /// The ceiling that ended it.
+    pub killed_by: Option<Limit>,
+    /// What it left.
+    pub left: Box<dyn Left>,
+}
+
+/// Everything that attempts need. Shared by all links.
+pub struct Executor {
+    /// Slots.
+    pub door: Door,
+    /// Toolchains.
+    pub toolchains: Arc<dyn Toolchains>,
+    /// Mirrors.
+    pub mirrors: Mirrors,
+    /// The sandbox.
+    pub sandbox: Arc<dyn Sandbox>,
+    /// Ceilings for each job.
+    pub ceilings: Ceilings,
+    /// Room for blobs, bytes.
+    pub blob_quota_bytes: u64,
+    /// Owner of the threads that block.
+    pub tasks: Tasks,
+}
+
+/// One job as it arrived.
+pub struct Attempt {
+    /// The job.
+    pub run: RunRequest,
+    /// Who sent it.
+    pub agent: AgentSessionId,
+    /// The file tree that its paths are of.
+    pub tree: Arc<Tree>,
+    /// Its inputs, in the order of [`RunRequest::inputs`].
+    pub entries: Arc<[EntryId]>,
+}
+
+impl Executor {
+    /// Runs a job and hands its outcome to `port`, or says why not.
+    pub async fn run(&self, attempt: Attempt, port: &mut JobPort, stop: &Stop) -> Result<(), Refusal> {
+        let toolchain = attempt.run.spec.toolchain;
+        let claim = Claim {
+            grant: attempt.run.grant,
+            agent: attempt.agent,
+            toolchain,
+            token: attempt.run.token.clone(),
+        };
+        let place = self.door.admit(&claim, stop).await?;
+        let toolchain = stop.unless_stopped(self.toolchains.ensure(toolchain)).await??;
+        let lease = self.stage(&attempt, &toolchain, port, stop).await?;
+        let command = command(&attempt.run.spec, &lease, &toolchain, &self.ceilings);
+        let (left, result) = match self.sandbox.run(command, stop.clone()).await {
+            Ok(ran) => self.hand_back(&attempt.run, &toolchain.manifest, ran, port, stop).await,
+            Err(error) => (None, Err(sandbox_refusal(&error))),
+        };
+        // The answer is on its way; what follows delays only the next job in this slot.
+        self.tasks.blocking(move || drop((left, lease))).await;
+        drop((toolchain, place));
+        if self.mirrors.wants_sweep() {
+            let mirrors = self.mirrors.clone();
+            self.tasks.blocking(move || mirrors.sweep()).await;
+        }
+        result
+    }
+
+    /// Makes the job's inputs stand, fetching what is missing.
+    async fn stage(
+        &self,
+        attempt: &Attempt,
+        toolchain: &ReadyToolchain,
+        port: &mut JobPort,
+        stop: &Stop,
+    ) -> Result<Lease, Refusal> {
+        // What has come stays until all has.
+        let mut pins = Vec::new();
+        for _ in 0..STAGE_ROUNDS_MAX {
+            let (tree, manifest, entries) = (
+                attempt.tree.clone(),
+                toolchain.manifest.clone(),
+                attempt.entries.clone(),
+            );
+            let id = attempt.run.spec.toolchain;
+            let placed = self.tasks.blocking(move || tree.place(id, &manifest, &entries)).await;
+            let (missing, pinned) = match placed {
+                Ok(Placed::Ready(lease)) => return Ok(lease),
+                Ok(Placed::Lacking(missing, pinned)) => (missing, pinned),
+                Err(MirrorError::Place(PlaceError::Lacking(_))) => continue,
+                Err(error) => return Err(mirror_refusal(&error)),
+            };
+            pins.push(pinned);
+            let bytes: u64 = missing.iter().map(|missing| missing.size).sum();
+            if bytes > self.blob_quota_bytes {
+                let quota = self.blob_quota_bytes;
+                let message = format!("its inputs take {bytes} bytes, more than this worker's quota of {quota}");
+                return Err(refusal(RefusalKind::Busy, message));
+            }
+            if let Some(large) = missing.iter().find(|missing| missing.size > BLOB_BYTES_MAX) {
+                let message = format!("an input has {} bytes, more than {BLOB_BYTES_MAX}", large.size);
+                return Err(refusal(RefusalKind::Unsupported, message));
+            }
+            let lacking = attempt.numbered(missing);
+            stop.unless_stopped(port.fetch(lacking)).await??;
+        }
+        let message = "its inputs do not stay in this worker's store: the quota is too small".to_owned();
+        Err(refusal(RefusalKind::Busy, message))
+    }
+
+    /// Sends what the job left, then its answer. Gives back what there is to clean up, and how it went.
+    async fn hand_back(
+        &self,
+        run: &RunRequest,
+        manifest: &Manifest,
+        ran: Ran,
+        port: &mut JobPort,
+        stop: &Stop,
+    ) -> (Option<Box<dyn Left>>, Result<(), Refusal>) {
+        let bytes_max = limits(&run.spec, &self.ceilings).output_bytes;
+        let dependency_file = run.spec.dependency_file.as_deref();
+        let selected = match (stop.reason(), ran.killed_by) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Some(limit)) => {
+                let message = format!("it ran into this worker's limit on {}", limit_name(limit));
+                Err(refusal(RefusalKind::Unsupported, message))
+            }
+            (None, None) => outputs::select(ran.left.changes(), dependency_file, manifest, bytes_max),
+        };
+        let selected = match selected {
+            Ok(selected) => selected,
+            Err(refusal) => return (Some(ran.left), Err(refusal)),
+        };
+        let mut outcome = Outcome {
+            status: ran.status,
+            stdout: ran.stdout,
+            stderr: ran.stderr,
+            outputs: Vec::new(),
+            dependencies: None,
+            usage: ran.usage,
+        };
+        let mut reader = OutputReader::new(run.job, ran.left, selected.outputs, run.compress);
+        let mut dependency_file = dependency_file.filter(|_| selected.dependencies).map(Path::to_owned);
+        loop {
+            let path = dependency_file.take();
+            let (back, read) = self
+                .tasks
+                .blocking(move || {
+                    let dependencies = path.map(|path| reader.dependencies(&path)).transpose();
+                    let read = dependencies.and_then(|read| Ok((read, reader.batch()?)));
+                    (reader, read)
+                })
+                .await;
+            reader = back;
+            let sent = match read {
+                Ok((dependencies, pieces)) => {
+                    outcome.dependencies = outcome.dependencies.or(dependencies);
+                    send_all(pieces, port, stop).await
+                }
+                Err(error) => Err(refusal(
+                    RefusalKind::Fault,
+                    format!("an output cannot be read: {error}"),
+                )),
+            };
+            if let Err(refusal) = sent {
+                return (Some(reader.into_left()), Err(refusal));
+            }
+            if reader.is_done() {
+                break;
+            }
+        }
+        let sent = port.done(&outcome).await;
+        (Some(reader.into_left()), sent)
+    }
+}
+
+async fn send_all(pieces: Vec<OutputPiece>, port: &JobPort, stop: &Stop) -> Result<(), Refusal> {
+    for piece in pieces {
+        stop.unless_stopped(port.output(piece)).await??;
+    }
+    Ok(())
+}
+
+impl Attempt {
+    /// Puts what is missing in terms of the link's numbers.
+    fn numbered(&self, missing: Vec<Missing>) -> Vec<Lacking> {
+        let mut missing: HashMap<EntryId, Missing> = missing.into_iter().map(|input| (input.entry, input)).collect();
+        let listed = self.entries.iter().zip(&self.run.inputs);
+        let lacking = |(entry, number): (&EntryId, &u32)| {
+            missing.remove(entry).map(|missing| Lacking {
+                number: *number,
+                digest: missing.digest,
+                size: missing.size,
+            })
+        };
+        listed.filter_map(lacking).collect()
+    }
+}
+
+fn command(spec: &JobSpec, lease: &Lease, toolchain: &ReadyToolchain, ceilings: &Ceilings) -> Command {
+    Command {
+        lower: vec![lease.root().to_owned(), toolchain.root.clone()],
+        program: spec.program.clone(),
+        argv: spec.argv.clone(),
+        env: environment(&spec.env, toolchain.manifest.library_path()),
+        cwd: spec.cwd.clone(),
+        umask: spec.umask,
+        terminal: spec.terminal,
+        limits: limits(spec, ceilings),
+        make_dirs: Vec::new(),
+        writable_dirs: written_directories(spec),
+    }
+}
+
+/// Adds to the environment the directories that a client's loader knows from a cache which the job's root lacks.
+fn environment(env: &[(OsString, OsString)], library_path: &[PathBuf]) -> Vec<(OsString, OsString)> {
+    const NAME: &str = "LD_LIBRARY_PATH";
+    if library_path.is_empty() {
+        return env.to_vec();
+    }
+    let given = env
+        .iter()
+        .find(|(name, _)| name == NAME)
+        .map(|(_, value)| value.as_os_str());
+    let parts: Vec<&OsStr> = given
+        .into_iter()
+        .chain(library_path.iter().map(|path| path.as_os_str()))
+        .collect();
+    let mut env: Vec<_> = env.iter().filter(|(name, _)| name != NAME).cloned().collect();
+    env.push((NAME.into(), parts.join(OsStr::new(":"))));
+    env
+}
+
+/// The lower of what the job asks for and what this worker allows.
+fn limits(spec: &JobSpec, ceilings: &Ceilings) -> JobLimits {
+    let asked = &spec.limits;
+    JobLimits {
+        memory_bytes: ceilings.memory_bytes.min(asked.memory_bytes.unwrap_or(u64::MAX)),
+        cpu: asked.cpu.map_or(ceilings.cpu, |cpu| cpu.min(ceilings.cpu)),
+        wall: asked.wall.map_or(ceilings.wall, |wall| wall.min(ceilings.wall)),
+        processes: ceilings.processes.min(asked.processes.unwrap_or(u32::MAX)),
+        output_bytes: ceilings.output_bytes.min(asked.output_bytes.unwrap_or(u64::MAX)),
+        text_bytes: TEXT_BYTES_MAX,
+    }
+}
+
+/// Directories that the command names as places to write to, for kernels that must know them beforehand.
+fn written_directories(spec: &JobSpec) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    let mut add = |path: &OsStr| {
+        let path = spec.cwd.join(path);
+        let plain = path
+            .components()
+            .all(|part| !matches!(part, std::path::Component::ParentDir));
+        if let Some(parent) = path.parent()
+            && plain
+            && parent != spec.cwd
+        {
+            found.push(parent.to_owned());
+        }
+    };
+    spec.dependency_file.iter().for_each(|path| add(path.as_os_str()));
+    let mut words = spec.argv.iter().skip(1);
+    while let Some(word) = words.next() {
+        let bytes = word.as_bytes();
+        if matches!(bytes, b"-o" | b"-MF") {
+            words.next().into_iter().for_each(|path| add(path));
+        } else if let Some(path) = bytes.strip_prefix(b"-o").or(bytes.strip_prefix(b"-MF")) {
+            add(OsStr::from_bytes(path));
+        } else if let Some(path) = bytes.strip_prefix(b"-Wp,-MD,").or(bytes.strip_prefix(b"-Wp,-MMD,")) {
+            add(OsStr::from_bytes(path));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn limit_name(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Memory => "memory",
+        Limit::Cpu => "CPU time",
+        Limit::Wall => "running time",
+        Limit::Processes => "processes",
+        Limit::OutputBytes => "output",
+        Limit::TextBytes => "standard output and error",
+    }
+}
+
+fn refusal(kind: RefusalKind, message: String) -> Refusal {
+    Refusal { kind, message }
+}
+
+fn mirror_refusal(error: &MirrorError) -> Refusal {
+    let kind = match error {
+        MirrorError::Inputs(PlanStop::Full(_)) => RefusalKind::Busy,
+        MirrorError::Inputs(_) => RefusalKind::Unsupported,
+        MirrorError::Place(PlaceError::Store(StoreError::InUse { .. } | StoreError::TooLarge { .. })) => {
+            RefusalKind::Busy
+        }
+        MirrorError::Place(_) | MirrorError::Directory { .. } => RefusalKind::Fault,
+    };
+    refusal(kind, with_causes(error))
+}
+
+fn sandbox_refusal(error: &SandboxError) -> Refusal {
+    let kind = match error {
+        SandboxError::BadCommand(_) | SandboxError::Program { .. } | SandboxError::OutputTooLarge(_) => {
+            RefusalKind::Unsupported
+        }
+        _ => RefusalKind::Fault,
+    };
+    refusal(kind, with_causes(error))
+}
+
+/// Writes an error and what caused it in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
