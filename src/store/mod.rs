@@ -2,6 +2,7 @@
 //!
 //! Knows files and digests only; what a toolchain or a job is, is not known here.
 
+pub mod archive;
 pub mod content;
 pub mod disk;
 pub mod eviction;

@@ -3,9 +3,11 @@
 //! [`definition`] reads the file a person writes; [`manifest`] is the exact list of files that makes a toolchain's
 //! identity. Both are pure. Nothing here decides where a job runs.
 
+pub mod bundle;
 pub mod capture;
 pub mod captured;
 pub mod definition;
 pub mod elf;
 pub mod host;
+pub mod installed;
 pub mod manifest;
