@@ -265,6 +265,23 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_file_is_valid_with_every_line_of_it_switched_on() {
+        let sample = include_str!("../../packaging/config/worker.toml");
+        let switched_on: Vec<&str> = sample
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|rest| rest.contains(" = "))
+                    .unwrap_or(line)
+            })
+            .collect();
+        for text in [sample.to_owned(), switched_on.join("\n")] {
+            let file = File::parse(&text).expect("the sample parses");
+            Settings::new(Given::default(), file, &machine()).expect("the sample is complete");
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_bare_numbers_are_refused_by_name_and_line() {
         for (text, named) in [
             ("slot = 4", "slot"),
