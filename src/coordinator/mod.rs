@@ -7,8 +7,10 @@ pub mod events;
 pub mod fairness;
 pub mod moment;
 pub mod placement;
+pub mod registry;
 pub mod rules;
 pub mod scheduler;
+pub mod toolchain_service;
 pub mod view;
 
 mod agents;
