@@ -54,6 +54,10 @@ pub enum Feature {
     IncludeTrace,
     /// `-C`, `-CC`: comments survive preprocessing.
     KeptComments,
+    /// `-P`: preprocessed text does not say where it came from.
+    NoLineMarkers,
+    /// `-finput-charset=`.
+    InputCharset,
     /// `-no-integrated-cpp`: preprocesses in a process of its own.
     SeparatePreprocessor,
     /// `-fverbose-asm`: the assembly holds the command line.
@@ -167,11 +171,34 @@ impl DebugLevel {
     }
 }
 
+/// Whether a command asks the compiler to optimize at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub enum Optimization {
+    /// No `-O`, or `-O0` last.
+    #[default]
+    Off,
+    /// Any other `-O`.
+    On,
+}
+
+impl Optimization {
+    /// Returns what an option means, given as what follows `-O`.
+    pub(super) fn of(suffix: &[u8]) -> Self {
+        if !suffix.is_empty() && suffix.iter().all(|byte| *byte == b'0') {
+            Optimization::Off
+        } else {
+            Optimization::On
+        }
+    }
+}
+
 /// What policy wants to know about a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Facts {
     /// Debug information.
     pub debug: DebugLevel,
+    /// Optimization.
+    pub optimization: Optimization,
     /// Everything else.
     pub features: Features,
 }

@@ -9,16 +9,19 @@
 
 mod assembler;
 mod command;
+mod dep_file;
 mod dependencies;
 mod environment;
 mod facts;
 mod language;
 mod options;
 mod parse;
+mod preprocessed;
 mod probe;
 mod quick;
 mod reason;
 mod response_file;
+mod rewrite;
 mod survey;
 mod words;
 
@@ -29,11 +32,14 @@ pub use command::{
     CompileCommand, DependencyKind, DependencyRequest, DependencyTarget, DirBase, EnvironmentDirs, ForcedInclude,
     LexicalOptions, MacroOption, Phony, PreprocessOptions, Quoting, RequiredFile, SearchDir,
 };
+pub use dep_file::{DependencyFile, DependencyFileError};
 pub use environment::is_relevant as is_relevant_variable;
-pub use facts::{DebugLevel, Facts, Feature, Features};
+pub use facts::{DebugLevel, Facts, Feature, Features, Optimization};
 pub use language::{Driver, Language};
 pub use options::{MacroAction, RequiredKind};
 pub use parse::{LocalCommand, Verdict, parse};
+pub use preprocessed::{NotExact, exactness, local_preprocess, remote_compile, text_exactness};
 pub use quick::quick_local;
 pub use reason::LocalReason;
+pub use rewrite::{with_dependency_list, with_full_dependencies};
 pub use survey::Stage;

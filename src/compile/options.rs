@@ -65,12 +65,16 @@ pub enum Role {
     AssemblerWord,
     /// Debug information: `-g` and all that begins with it and has no row.
     Debug,
+    /// `-O` and what follows it.
+    Optimize,
     /// Something that policy wants to know about; see [`Feature`].
     Feature(Feature),
     /// Takes back a feature named before.
     Without(Feature),
-    /// A character set's name.
+    /// A character set's name: that of string constants.
     Charset,
+    /// A character set's name: that of the source.
+    InputCharset,
     /// `-dumpbase` and its like.
     DumpName,
     /// Shapes code; may change predefined macros, touches no file.
@@ -254,7 +258,7 @@ impl Role {
     /// Errs on the side of yes: a yes costs one more question to the compiler, a wrong no costs a wrong scan.
     pub fn shapes_predefined(self) -> bool {
         match self {
-            Role::Codegen | Role::FamilyF | Role::FamilyM => true,
+            Role::Codegen | Role::Optimize | Role::FamilyF | Role::FamilyM => true,
             Role::Feature(feature) | Role::Without(feature) => feature.shapes_predefined(),
             Role::Lexical(lexical) => matches!(
                 lexical,
@@ -280,7 +284,7 @@ pub fn local_reason(role: Role, value: Option<&OsStr>) -> Option<LocalReason> {
         Role::Local(reason) => Some(reason),
         Role::FamilyM => family_m_reason(value),
         Role::FamilyF => (!is_plain(assigned(value), b"")).then_some(LocalReason::UnknownOption),
-        Role::Charset => (!is_builtin_charset(value)).then_some(LocalReason::Charset),
+        Role::Charset | Role::InputCharset => (!is_builtin_charset(value)).then_some(LocalReason::Charset),
         _ => None,
     }
 }

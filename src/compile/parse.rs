@@ -6,18 +6,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::assembler::AssemblerWords;
 use super::command::*;
 use super::dependencies::DependencyOptions;
 use super::environment;
-use super::facts::{DebugLevel, Facts, Feature};
+use super::facts::{DebugLevel, Facts, Feature, Optimization};
 use super::language::Driver;
 use super::options::{self, LexicalOption, RequiredKind, Role, SearchOption};
 use super::reason::LocalReason;
 use super::response_file;
+use super::rewrite::split_list;
 use super::survey::{Plan, Survey};
 use super::words::{Word, Words};
 
@@ -143,12 +144,14 @@ impl Details {
             }
             Role::Lexical(option) => self.take_lexical(option, value),
             Role::Reads(kind) => self.require(kind, value),
-            Role::PreprocessorList => self.preprocessor_words.extend(comma_list(value)),
+            Role::PreprocessorList => self.preprocessor_words.extend(split_list(value)),
             Role::PreprocessorWord => self.preprocessor_words.push(value.to_owned()),
-            Role::AssemblerList => self.assembler.extend(comma_list(value)),
+            Role::AssemblerList => self.assembler.extend(split_list(value)),
             Role::AssemblerWord => self.assembler.extend([value.to_owned()]),
+            Role::Optimize => self.facts.optimization = Optimization::of(value.as_bytes()),
             Role::Debug => self.facts.debug = self.facts.debug.after(value.as_bytes()),
             Role::Feature(feature) => self.take_feature(feature),
+            Role::InputCharset => self.take_feature(Feature::InputCharset),
             Role::Without(feature) => self.facts.features.remove(feature),
             _ => {}
         }
@@ -297,9 +300,11 @@ impl Details {
             | Role::Feature(_)
             | Role::Without(_)
             | Role::Codegen
+            | Role::Optimize
             | Role::FamilyF
             | Role::FamilyM
             | Role::Charset
+            | Role::InputCharset
             | Role::Inert => self.take(word),
             _ => return Err(LocalCommand::new(LocalReason::UnknownOption, Some(first))),
         }
@@ -359,11 +364,4 @@ impl Details {
             facts: self.facts,
         })
     }
-}
-
-fn comma_list(value: &OsStr) -> impl Iterator<Item = OsString> {
-    value
-        .as_bytes()
-        .split(|byte| *byte == b',')
-        .map(|word| OsString::from_vec(word.to_vec()))
 }

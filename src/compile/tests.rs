@@ -3,6 +3,7 @@
 mod details;
 mod listed;
 mod properties;
+mod rewritten;
 
 use std::ffi::OsString;
 use std::fmt::Write;

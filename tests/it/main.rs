@@ -1,4 +1,5 @@
 //! Integration tests: one binary, real processes, hermetic environments.
 
+mod real_gcc;
 mod tidy;
 mod wrapper;
