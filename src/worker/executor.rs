@@ -378,9 +378,7 @@ fn mirror_refusal(error: &MirrorError) -> Refusal {
 
 fn sandbox_refusal(error: &SandboxError) -> Refusal {
     let kind = match error {
-        SandboxError::BadCommand(_) | SandboxError::Program { .. } | SandboxError::OutputTooLarge(_) => {
-            RefusalKind::Unsupported
-        }
+        SandboxError::BadCommand(_) | SandboxError::Program { .. } => RefusalKind::Unsupported,
         _ => RefusalKind::Fault,
     };
     refusal(kind, with_causes(error))

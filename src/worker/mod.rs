@@ -10,6 +10,7 @@ pub mod mirror;
 pub mod mirror_plan;
 pub mod outputs;
 pub mod power;
+mod process;
 pub mod receiver;
 pub mod sandbox;
 pub mod session;

@@ -1,44 +1,103 @@
-//! The worker's handle on its launchers: starts them, hands a job to an idle one, takes it back afterwards.
+//! The worker's handle on its launchers: finds out how jobs can be isolated here, hands a job to an idle launcher or
+//! starts one more, and takes it back afterwards.
+//!
+//! There are as many launchers as jobs ever ran at once. One that dies takes its job along and is replaced; the others
+//! do not notice.
 
-use super::{Command, Finished, SandboxError, SandboxReport, SandboxSettings};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::lane::Lane;
+use super::running::Running;
+use super::{Command, Mode, SandboxError, SandboxReport, SandboxSettings, request};
 
 /// The worker's handle on the sandbox. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Launcher {
-    report: std::sync::Arc<SandboxReport>,
+    shared: Arc<Shared>,
 }
 
-/// A job that has been started. Dropping it kills the job.
 #[derive(Debug)]
-pub struct Running {}
+struct Shared {
+    settings: SandboxSettings,
+    report: SandboxReport,
+    idle: Idle,
+}
+
+/// Launchers that have no job.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Idle(Arc<Mutex<Vec<Lane>>>);
+
+impl Idle {
+    fn take(&self) -> Option<Lane> {
+        // A vector of lanes is whole after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Keeps a lane for the next job.
+    pub(super) fn put(&self, lane: Lane) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(lane);
+    }
+}
 
 /// Finds the best way to isolate jobs on this node by trying, and starts the sandbox with it.
 ///
 /// Needs no runtime and may be called at any time. Blocks for some milliseconds.
 pub fn start(settings: SandboxSettings) -> Result<Launcher, SandboxError> {
-    drop(settings);
-    Err(SandboxError::NoIsolation(Vec::new()))
+    let modes: &[Mode] = if rustix::process::geteuid().is_root() {
+        &[Mode::UserOverlay, Mode::RootOverlay, Mode::UserBinds, Mode::RootBinds]
+    } else {
+        &[Mode::UserOverlay, Mode::UserBinds]
+    };
+    start_with(settings, modes)
+}
+
+/// As [`start`], with the first of `modes` that works.
+pub fn start_with(settings: SandboxSettings, modes: &[Mode]) -> Result<Launcher, SandboxError> {
+    let mut refused = Vec::new();
+    for &mode in modes {
+        match Lane::start(&settings, mode) {
+            Ok(lane) => {
+                let root = rustix::process::geteuid().is_root();
+                let report = SandboxReport {
+                    mode,
+                    refused,
+                    job_user: root.then_some(settings.job_user),
+                };
+                let idle = Idle::default();
+                idle.put(lane);
+                let shared = Shared { settings, report, idle };
+                return Ok(Launcher {
+                    shared: Arc::new(shared),
+                });
+            }
+            // The program itself cannot be started: no mode will help.
+            Err(error @ SandboxError::Start { .. }) => return Err(error),
+            Err(SandboxError::Root { step, source }) => refused.push((mode, format!("{step}: {source}"))),
+            Err(other) => refused.push((mode, other.to_string())),
+        }
+    }
+    Err(SandboxError::NoIsolation(refused))
 }
 
 impl Launcher {
     /// Starts `command` and returns when its program is executing. Runs as many at once as it is asked to.
     pub async fn run(&self, command: Command) -> Result<Running, SandboxError> {
-        drop(command);
-        Err(SandboxError::LauncherDied)
+        let shared = &*self.shared;
+        let frame = request::frame(&command, &shared.settings.lower_base)?;
+        let mode = shared.report.mode;
+        // A launcher may have died while it was idle; nothing of this job has happened then.
+        while let Some(lane) = shared.idle.take() {
+            match Running::start(lane, &shared.idle, mode, &frame, &command).await {
+                Err(SandboxError::LauncherDied) => {}
+                other => return other,
+            }
+        }
+        let lane = Lane::start_more(&shared.settings, mode).await?;
+        Running::start(lane, &shared.idle, mode, &frame, &command).await
     }
 
     /// Says how jobs run here, and why not better.
     pub fn report(&self) -> &SandboxReport {
-        &self.report
-    }
-}
-
-impl Running {
-    /// Kills every process of the job, soon. [`Running::finished`] then returns.
-    pub fn kill(&self) {}
-
-    /// Waits for the end of the job, enforcing its wall clock and text limits meanwhile.
-    pub async fn finished(self) -> Result<Finished, SandboxError> {
-        Err(SandboxError::LauncherDied)
+        &self.shared.report
     }
 }

@@ -13,10 +13,18 @@ use std::time::Duration;
 
 use crate::job::{Status, Terminal, Usage};
 
+mod channel;
+mod inside;
+mod lane;
 mod launcher;
+mod limits;
+mod request;
+mod running;
 mod upper;
+mod wire;
 
-pub use launcher::{Launcher, Running, start};
+pub use launcher::{Launcher, start, start_with};
+pub use running::Running;
 pub use upper::{Change, ChangeKind, UpperDir};
 
 /// The hidden first argument that turns a program into a launcher; such a program calls [`launcher_main`] and nothing else.
@@ -78,8 +86,9 @@ pub struct Command {
     pub limits: JobLimits,
     /// Further directories that have to exist, absolute; made like [`Command::cwd`].
     pub make_dirs: Vec<PathBuf>,
-    /// Directories that the job is expected to write to, besides [`Command::cwd`] and `/tmp`. Made when missing. Only
-    /// kernels without overlayfs need to know; with it, a job may write wherever permission bits let it.
+    /// Directories that the job is expected to write to, besides [`Command::cwd`] and `/tmp`. Not made when missing: that
+    /// is for the compiler to complain about. Only kernels without overlayfs need to know; with it, a job may write
+    /// wherever permission bits let it.
     pub writable_dirs: Vec<PathBuf>,
 }
 
@@ -128,7 +137,7 @@ pub struct Finished {
     pub stderr: Vec<u8>,
     /// What the job's processes used, all of them together.
     pub usage: Usage,
-    /// What the job wrote and removed.
+    /// What the job wrote and removed. Empty when the job was killed.
     pub outputs: UpperDir,
     /// The ceiling that the job ran into, if one ended it or, for memory, processes and output, evidently made it fail.
     /// Its status and output then say nothing about the source.
@@ -206,9 +215,6 @@ pub enum SandboxError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// Files whose lengths add up to more than [`JobLimits::output_bytes`]: holes count here.
-    #[error("the job's files are {0} bytes long, more than its limit")]
-    OutputTooLarge(u64),
 }
 
 fn list(refused: &[(Mode, String)]) -> String {
@@ -218,5 +224,5 @@ fn list(refused: &[(Mode, String)]) -> String {
 
 /// Runs a launcher: what a program does that was started with [`LAUNCHER_ARGUMENT`]. Ends when the worker does.
 pub fn launcher_main() -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+    inside::live(std::os::fd::AsFd::as_fd(&std::io::stdin()))
 }
