@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md is the map. In short: *decisions* (`compile`, `includes`, `coordinator::scheduler`, …) take values
 //! and return values; *plumbing* (sockets, files, processes, clocks) carries them out; `bin/` ties them together.
 
+pub mod admin;
 pub mod agent;
 pub mod client;
 pub mod compile;

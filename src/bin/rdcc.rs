@@ -4,24 +4,30 @@
 //! before it that it does not need: it runs for every compile.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use rdcc::admin::arguments::{self, Command};
+use rdcc::admin::{self, AgentDoor, Context, Ending, Stream};
 use rdcc::agent::ledger::{self, Ledger};
 use rdcc::agent::socket::{Answer, Caller, ListenError, Listener, Service};
 use rdcc::client::invocation::{self, Invocation, USAGE_STATUS, Variables};
+use rdcc::client::link::{self, LinkError, WhenAbsent};
 use rdcc::client::surroundings::{self, Environment};
 use rdcc::client::{detach, start, wrapper};
 use rdcc::exchange::place::Place;
 use rdcc::exchange::settings::{File, Given, Settings};
 use rdcc::exchange::{
-    AgentReport, CompileRequest, Compiler, Complaint, Connection, Counters, JobRecord, LocalRun, Ran, Reply, Zero,
+    AgentReport, CompileRequest, Compiler, Complaint, Connection, Counters, JobRecord, LocalRun, Ran, Reply, Request,
+    Zero,
 };
 use rdcc::runtime::signals;
 use rdcc::runtime::tasks::Tasks;
 use rdcc::telemetry::logging::{self, LogTarget};
+use rdcc::toolchains::capture::Surroundings;
 
 /// Time for jobs to be cancelled when the agent is told to stop.
 const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -36,7 +42,7 @@ fn main() -> ExitCode {
     let argv = std::env::args_os().collect();
     let status = match invocation::read(argv, &variables, &wrapper::Here(&env)) {
         Ok(Invocation::Wrapper(command)) => wrapper::run(command, env),
-        Ok(Invocation::Admin(words)) => for_people(&words, &env),
+        Ok(Invocation::Admin(words)) => for_people(words, &env),
         Err(complaint) => complain(&complaint, USAGE_STATUS),
     };
     ExitCode::from(status)
@@ -47,20 +53,87 @@ fn complain(complaint: &Complaint, status: u8) -> u8 {
     status
 }
 
-fn for_people(words: &[OsString], env: &Environment) -> u8 {
-    let words: Vec<std::borrow::Cow<'_, str>> = words.iter().map(|word| word.to_string_lossy()).collect();
-    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    match words[..] {
+fn for_people(words: Vec<OsString>, env: &Environment) -> u8 {
+    let own: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    match own[..] {
+        // How a wrapper starts the agent; see `client/detach.rs`.
         ["agent", "--launch"] => match detach::launch(&["agent", "--serve"]) {
             Ok(()) => 0,
             Err(error) => complain(&Complaint::new("cannot start the agent").because(error.to_string()), 1),
         },
         ["agent", "--serve"] => or_complain(agent(env, Announce::Ready)),
-        ["agent", "--foreground"] => or_complain(agent(env, Announce::Nothing)),
-        _ => complain(
-            &Complaint::new(format!("`rdcc {}` is not there yet", words.join(" "))),
-            1,
-        ),
+        _ => match arguments::parse(words) {
+            Ok(Command::Agent { foreground: true, .. }) => or_complain(agent(env, Announce::Nothing)),
+            Ok(command) => match administrate(command, env) {
+                Ok(ending) => print(ending),
+                Err(complaint) => complain(&complaint, admin::FAILED),
+            },
+            Err(ending) => print(ending),
+        },
+    }
+}
+
+fn administrate(command: Command, env: &Environment) -> Result<Ending, Complaint> {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let path = env.get("PATH").unwrap_or_default();
+    let context = Context {
+        agent: &Door { env },
+        settings: settings(env)?,
+        cwd: working_directory(env),
+        surroundings: Surroundings {
+            path: std::env::split_paths(path).collect(),
+            own_program: std::env::current_exe().ok(),
+            environment: env.0.clone(),
+        },
+        now_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        stderr: if std::io::stderr().is_terminal() {
+            Stream::Terminal
+        } else {
+            Stream::Other
+        },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Complaint::new("cannot start").because(error.to_string()))?;
+    Ok(runtime.block_on(admin::run(command, &context)))
+}
+
+fn print(ending: Ending) -> u8 {
+    let mut stdout = std::io::stdout();
+    // Whoever closes the pipe early (`| head`) has seen enough.
+    let _ = stdout.write_all(ending.text.as_bytes()).and_then(|()| stdout.flush());
+    match ending.failure {
+        None => admin::DONE,
+        Some(failure) => complain(&failure.complaint, failure.status),
+    }
+}
+
+/// The way to the agent for commands.
+struct Door<'a> {
+    env: &'a Environment,
+}
+
+impl Door<'_> {
+    fn send(&self, request: &Request, when_absent: WhenAbsent) -> Result<Option<Reply>, Complaint> {
+        match link::ask(&place(self.env)?, request, when_absent) {
+            Ok((reply, _)) => Ok(Some(reply)),
+            Err(LinkError::NotRunning) => Ok(None),
+            Err(error) => Err(Complaint::from_error(&error)),
+        }
+    }
+}
+
+impl AgentDoor for Door<'_> {
+    fn ask_running(&self, request: &Request) -> Result<Option<Reply>, Complaint> {
+        self.send(request, WhenAbsent::GiveUp)
+    }
+
+    fn ask(&self, request: &Request) -> Result<Reply, Complaint> {
+        let reply = self.send(request, WhenAbsent::Start)?;
+        reply.ok_or_else(|| Complaint::new("no agent is running"))
     }
 }
 
@@ -145,13 +218,17 @@ fn say_ready() -> Result<(), Complaint> {
 }
 
 fn place(env: &Environment) -> Result<Place, Complaint> {
-    let cwd = surroundings::working_directory(env).unwrap_or_else(|_| PathBuf::from("/"));
-    let state_dir = surroundings::state_dir(env, &cwd).ok_or_else(|| {
+    let state_dir = surroundings::state_dir(env, &working_directory(env)).ok_or_else(|| {
         Complaint::new("there is no directory for rdcc's state")
             .because("neither HOME nor the one below /tmp can be used")
             .hint("set RDCC_STATE_DIR to a directory of yours")
     })?;
     Ok(surroundings::place(env, state_dir))
+}
+
+/// Returns `/` for a directory that is gone: what people ask about does not depend on it.
+fn working_directory(env: &Environment) -> PathBuf {
+    surroundings::working_directory(env).unwrap_or_else(|_| PathBuf::from("/"))
 }
 
 fn settings(env: &Environment) -> Result<Settings, Complaint> {

@@ -28,17 +28,17 @@ impl Complaint {
 
     /// Makes a complaint about `error`, with the errors behind it as causes.
     pub fn from_error(error: &dyn std::error::Error) -> Self {
-        let mut causes = Vec::new();
+        let mut complaint = Self::new(error.to_string());
         let mut next = error.source();
         while let Some(cause) = next {
-            causes.push(cause.to_string());
+            let text = cause.to_string();
+            // Libraries wrap an error in another that says the same.
+            if complaint.causes.last().unwrap_or(&complaint.error) != &text {
+                complaint.causes.push(text);
+            }
             next = cause.source();
         }
-        Self {
-            error: error.to_string(),
-            causes,
-            hint: None,
-        }
+        complaint
     }
 
     /// Adds the farthest cause so far.

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, real processes, hermetic environments.
 
+mod commands;
 mod real_gcc;
 mod sandbox;
 mod tidy;
