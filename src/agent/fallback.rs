@@ -55,6 +55,12 @@ reasons! {
     CompilerNotInToolchain = "compiler_not_in_toolchain" => Rule::farm(),
     /// The local compiler could not be taken apart.
     CaptureFailed = "toolchain_capture_failed" => Rule::farm(),
+    /// A file of the toolchain changed while a job was made.
+    ToolchainChanged = "toolchain_changed" => Rule::farm().resolve_again(2),
+    /// `-B` leads to compiler parts that are not the toolchain's.
+    ForeignParts = "foreign_parts" => Rule::HERE,
+    /// A header is missing: the local compiler says so in its own words.
+    MissingHeader = "missing_header" => Rule::HERE,
     /// The coordinator does not have the toolchain as it is installed here.
     ToolchainNotOnFarm = "toolchain_not_on_farm" => Rule::farm(),
     /// The coordinator cannot be reached.
@@ -128,6 +134,8 @@ impl std::fmt::Display for Reason {
 /// What a failure leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
+    /// How often the toolchain is looked at anew.
+    resolve_again: usize,
     /// How often another place is asked for, with the job as it is.
     place_again: usize,
     /// How often the job is made anew from the files as they are now.
@@ -156,6 +164,7 @@ pub enum Blame {
 
 impl Rule {
     const HERE: Rule = Rule {
+        resolve_again: 0,
         place_again: 0,
         gather_again: 0,
         before_local: BeforeLocal::Nothing,
@@ -167,6 +176,10 @@ impl Rule {
             blame: Blame::Farm,
             ..Rule::HERE
         }
+    }
+
+    const fn resolve_again(self, resolve_again: usize) -> Rule {
+        Rule { resolve_again, ..self }
     }
 
     const fn place_again(self, place_again: usize) -> Rule {
@@ -200,6 +213,8 @@ impl Rule {
 /// What a job does after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Has its toolchain found anew.
+    ResolveAgain,
     /// Asks for another place for the same job.
     PlaceAgain,
     /// Is made anew.
@@ -225,6 +240,9 @@ pub fn decide(reason: Reason, before: &[Reason], mode: Mode, wish: Wish) -> Step
         return end;
     }
     let so_far = before.iter().filter(|earlier| **earlier == reason).count();
+    if so_far < rule.resolve_again {
+        return Step::ResolveAgain;
+    }
     if so_far < rule.place_again {
         return Step::PlaceAgain;
     }

@@ -186,6 +186,8 @@ impl Flow {
                 }
             },
             (Action::Resolve, Event::Resolved) => self.resolved(),
+            // With the toolchain's own flags in front the command may be another one.
+            (Action::Resolve, Event::Undistributable(reason)) => Action::RunHere(Why::Command(reason)),
             (Action::Resolve, Event::NoCompiler(reason)) => Action::Fail(reason),
             (Action::Gather(_) | Action::Preprocess, Event::Gathered(gathered)) => self.gathered(gathered),
             (Action::Place, Event::Placed) => Action::Run,
@@ -210,7 +212,14 @@ impl Flow {
         match (self.local, self.wish) {
             (Some(reason), _) => Action::RunHere(Why::Command(reason)),
             (None, Wish::Here) => Action::RunHere(Why::Failure(Reason::Disabled)),
-            (None, _) => Action::Gather(self.closure),
+            (None, _) => self.gather(),
+        }
+    }
+
+    fn gather(&self) -> Action {
+        match self.mode {
+            Mode::A => Action::Gather(self.closure),
+            Mode::B => Action::Preprocess,
         }
     }
 
@@ -247,20 +256,19 @@ impl Flow {
         self.failures.push(reason);
         match step {
             Step::PlaceAgain => Action::Place,
-            Step::GatherAgain => match self.mode {
-                Mode::A => {
-                    self.closure = Closure::Scanned;
-                    Action::Gather(self.closure)
-                }
-                Mode::B => Action::Preprocess,
-            },
+            Step::ResolveAgain => Action::Resolve,
+            Step::GatherAgain => {
+                // What was remembered, or listed at another time, is no better the second time.
+                self.closure = Closure::Scanned;
+                self.gather()
+            }
             Step::AskCompiler => {
                 self.closure = Closure::Listed;
-                Action::Gather(self.closure)
+                self.gather()
             }
             Step::Preprocess => {
                 self.mode = Mode::B;
-                Action::Preprocess
+                self.gather()
             }
             Step::Local(reason) => {
                 // Told as the reason of the local run; a fallback is what was followed by another attempt.

@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,9 +48,29 @@ pub struct Loaded {
     pub captured: Captured,
     /// The digest of its manifest.
     pub id: ToolchainId,
+    /// Tells it from every other that this process has loaded.
+    pub number: u64,
     stamps: KeyStamps,
     /// The drivers with all links followed.
     real_compilers: Vec<(Language, PathBuf)>,
+}
+
+impl Loaded {
+    /// Makes one of a capture; computes the identity.
+    pub fn new(number: u64, definition: Arc<Definition>, captured: Captured) -> Self {
+        let compilers = captured.manifest.compilers();
+        Self {
+            id: captured.manifest.id(),
+            number,
+            stamps: captured.key_stamps(),
+            real_compilers: compilers
+                .iter()
+                .filter_map(|(language, path)| Some((*language, fs::canonicalize(path).ok()?)))
+                .collect(),
+            definition,
+            captured,
+        }
+    }
 }
 
 /// A command's toolchain and compiler.
@@ -116,6 +137,7 @@ pub struct Toolchains {
     records: PathBuf,
     place: Place,
     own_program: Option<PathBuf>,
+    loaded: AtomicU64,
     attempts: Mutex<HashMap<Key, Attempt>>,
 }
 
@@ -127,6 +149,7 @@ impl Toolchains {
             records,
             place,
             own_program: fs::read_link("/proc/self/exe").ok(),
+            loaded: AtomicU64::new(0),
             attempts: Mutex::default(),
         }
     }
@@ -260,17 +283,8 @@ impl Toolchains {
             unresolved.hint = Some(format!("try `rdcc toolchain verify {name}`"));
             unresolved
         })?;
-        let compilers = captured.manifest.compilers();
-        let loaded = Arc::new(Loaded {
-            id: captured.manifest.id(),
-            stamps: captured.key_stamps(),
-            real_compilers: compilers
-                .iter()
-                .filter_map(|(language, path)| Some((*language, fs::canonicalize(path).ok()?)))
-                .collect(),
-            definition,
-            captured,
-        });
+        let number = self.loaded.fetch_add(1, Ordering::Relaxed);
+        let loaded = Arc::new(Loaded::new(number, definition, captured));
         self.link_compilers(&loaded);
         tracing::info!(toolchain = %loaded.definition.name, id = %loaded.id.0.short(), "toolchain is known");
         Ok(loaded)

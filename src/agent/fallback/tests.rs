@@ -28,7 +28,7 @@ fn steps(reason: Reason, wish: Wish) -> Vec<Step> {
         match step {
             Step::Local(_) | Step::Fail(_) => return steps,
             Step::Preprocess => mode = Mode::B,
-            Step::PlaceAgain | Step::GatherAgain | Step::AskCompiler => {}
+            Step::ResolveAgain | Step::PlaceAgain | Step::GatherAgain | Step::AskCompiler => {}
         }
         assert!(before.len() < ATTEMPTS_MAX, "{reason} does not end");
     }
@@ -38,7 +38,8 @@ fn steps(reason: Reason, wish: Wish) -> Vec<Step> {
 fn rules_as_a_table() {
     use Reason::*;
     use Step::*;
-    let rows: [(Reason, &[Step]); 9] = [
+    let rows: [(Reason, &[Step]); 10] = [
+        (ToolchainChanged, &[ResolveAgain, ResolveAgain, Local(ToolchainChanged)]),
         (WorkerLost, &[PlaceAgain, PlaceAgain, PlaceAgain, Local(WorkerLost)]),
         (
             FileChanged,
