@@ -1,7 +1,8 @@
 //! Slots as jobs meet them: a job is admitted, waits if it must, and its place is free again when it is dropped.
 //!
-//! The decisions are in `slots`; this holds the lock, the waiting and the way to jobs whose grant is taken back.
-//! Invariant: every ticket that was given out is finished exactly once.
+//! The decisions are in `slots`; this holds the lock and the waiting. While the worker joins its coordinator, no job is
+//! admitted, so that what `hello` says of running jobs stays true. Invariant: every ticket that was given out is finished
+//! exactly once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::session::Places;
 use super::slots::{Admission, Claim, Slots, Ticket};
 use super::stop::Stop;
 use crate::ids::GrantId;
@@ -30,19 +32,16 @@ struct Shared {
     state: Mutex<State>,
     /// How many jobs have a slot.
     running: watch::Sender<usize>,
+    /// Whether jobs are admitted.
+    open: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
 struct State {
     slots: Slots,
-    jobs: BTreeMap<Ticket, Job>,
-}
-
-#[derive(Debug)]
-struct Job {
-    stop: Stop,
-    /// Tells a waiting job that it has a slot.
-    start: Option<oneshot::Sender<()>>,
+    /// Tells waiting jobs that they have a slot.
+    starts: BTreeMap<Ticket, oneshot::Sender<()>>,
+    leaving: bool,
 }
 
 /// A job's place. Dropping it frees the slot.
@@ -50,6 +49,8 @@ struct Job {
 pub struct Place {
     door: Door,
     ticket: Ticket,
+    /// Tells when a waiting job has its slot.
+    wait: Option<oneshot::Receiver<()>>,
 }
 
 impl Door {
@@ -59,66 +60,70 @@ impl Door {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
                     slots: Slots::new(slots),
-                    jobs: BTreeMap::new(),
+                    starts: BTreeMap::new(),
+                    leaving: false,
                 }),
                 running: watch::Sender::new(0),
+                open: watch::Sender::new(true),
             }),
         }
     }
 
     /// Admits a job and returns when it has a slot.
     pub async fn admit(&self, claim: &Claim, stop: &Stop) -> Result<Place, Refusal> {
-        let (place, wait) = self.enter(claim, stop)?;
-        let Some(wait) = wait else { return Ok(place) };
-        let waited = stop.unless_stopped(tokio::time::timeout(WAIT_MAX, wait)).await?;
-        match waited {
-            Ok(Ok(())) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(Refusal {
-                kind: RefusalKind::Busy,
-                message: "no slot became free in time".to_owned(),
-            }),
-        }
+        stop.unless_stopped(tokio::time::timeout(WAIT_MAX, self.admitted(claim)))
+            .await?
+            .unwrap_or_else(|_| {
+                Err(Refusal {
+                    kind: RefusalKind::Busy,
+                    message: "no slot became free in time".to_owned(),
+                })
+            })
     }
 
-    fn enter(&self, claim: &Claim, stop: &Stop) -> Result<(Place, Option<oneshot::Receiver<()>>), Refusal> {
-        let mut state = self.lock();
-        let (ticket, start, wait) = match state.slots.admit(claim)? {
-            Admission::Start(ticket) => (ticket, None, None),
-            Admission::Wait(ticket) => {
-                let (start, wait) = oneshot::channel();
-                (ticket, Some(start), Some(wait))
+    async fn admitted(&self, claim: &Claim) -> Result<Place, Refusal> {
+        let mut open = self.shared.open.subscribe();
+        let mut place = loop {
+            // The sender lives as long as this door.
+            let _ = open.wait_for(|open| *open).await;
+            if let Some(place) = self.enter(claim)? {
+                break place;
             }
         };
-        let stop = stop.clone();
-        state.jobs.insert(ticket, Job { stop, start });
+        match place.wait.take() {
+            // Its sender is dropped only after it has sent, or with this very place.
+            Some(wait) => wait.await.map(|()| place).map_err(|_| Refusal {
+                kind: RefusalKind::Fault,
+                message: "the slot was lost".to_owned(),
+            }),
+            None => Ok(place),
+        }
+    }
+
+    /// Decides on a claim; nothing when the door has just been shut.
+    fn enter(&self, claim: &Claim) -> Result<Option<Place>, Refusal> {
+        let mut state = self.lock();
+        if !*self.shared.open.borrow() {
+            return Ok(None);
+        }
+        let (ticket, wait) = match state.slots.admit(claim)? {
+            Admission::Start(ticket) => (ticket, None),
+            Admission::Wait(ticket) => {
+                let (start, wait) = oneshot::channel();
+                state.starts.insert(ticket, start);
+                (ticket, Some(wait))
+            }
+        };
         self.shared.running.send_replace(state.slots.running());
         let door = self.clone();
-        Ok((Place { door, ticket }, wait))
-    }
-
-    /// Takes the key of a new session with the coordinator.
-    pub fn new_session(&self, key: GrantKey) {
-        self.lock().slots.new_session(key);
-    }
-
-    /// Takes a grant back, stopping the job that uses it.
-    pub fn void(&self, grant: GrantId) {
-        let mut state = self.lock();
-        for ticket in state.slots.void(grant) {
-            if let Some(job) = state.jobs.get(&ticket) {
-                job.stop.stop(RefusalKind::Busy, "the coordinator took the place back");
-            }
-        }
+        Ok(Some(Place { door, ticket, wait }))
     }
 
     /// Refuses every job from now on.
     pub fn close(&self) {
-        self.lock().slots.close();
-    }
-
-    /// Returns the grants in use.
-    pub fn grants(&self) -> Vec<GrantId> {
-        self.lock().slots.grants()
+        let mut state = self.lock();
+        state.leaving = true;
+        state.slots.close();
     }
 
     /// Returns when no job has a slot.
@@ -134,12 +139,42 @@ impl Door {
     }
 }
 
+impl Places for Door {
+    fn hello(&self) -> Vec<GrantId> {
+        let state = self.lock();
+        self.shared.open.send_replace(false);
+        state.slots.grants()
+    }
+
+    fn welcome(&self, key: GrantKey) {
+        self.lock().slots.new_session(key);
+        self.shared.open.send_replace(true);
+    }
+
+    fn parted(&self) {
+        self.shared.open.send_replace(true);
+    }
+
+    fn void(&self, grant: GrantId) {
+        self.lock().slots.void(grant);
+    }
+
+    fn report(&self) -> (Vec<GrantId>, Vec<GrantId>) {
+        let mut state = self.lock();
+        (state.slots.grants(), state.slots.take_voided())
+    }
+
+    fn leaving(&self) -> bool {
+        self.lock().leaving
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.door.lock();
-        state.jobs.remove(&self.ticket);
+        state.starts.remove(&self.ticket);
         let next = state.slots.finished(self.ticket);
-        if let Some(start) = next.and_then(|next| state.jobs.get_mut(&next)?.start.take()) {
+        if let Some(start) = next.and_then(|next| state.starts.remove(&next)) {
             // When it has just given up, dropping its own place passes the slot on.
             let _ = start.send(());
         }
@@ -168,7 +203,7 @@ mod tests {
 
     fn door() -> Door {
         let door = Door::new(1);
-        door.new_session(KEY);
+        door.welcome(KEY);
         door
     }
 
@@ -183,24 +218,39 @@ mod tests {
         });
         let refusal = door.admit(&claim(3), &stop).await.expect_err("in use for long");
         assert_eq!(refusal.kind, RefusalKind::Busy);
-        assert_eq!(door.grants(), [GrantId(2)]);
+        assert_eq!(door.report().0, [GrantId(2)]);
         drop(second);
         door.idle().await;
     }
 
-    #[tokio::test]
-    async fn void_stops_running_and_waiting_jobs() {
+    #[tokio::test(start_paused = true)]
+    async fn nothing_starts_while_the_worker_joins() {
         let door = door();
-        let (running, waiting) = (Stop::default(), Stop::default());
-        let place = door.admit(&claim(1), &running).await.expect("free");
-        let second = claim(2);
-        let (refused, ()) = tokio::join!(door.admit(&second, &waiting), async {
+        let stop = Stop::default();
+        assert_eq!(door.hello(), []);
+        let first = claim(1);
+        let (place, ()) = tokio::join!(door.admit(&first, &stop), async {
             tokio::task::yield_now().await;
-            door.void(GrantId(2));
-            door.void(GrantId(1));
+            assert_eq!(door.report().0, []);
+            door.parted();
         });
-        assert!(refused.is_err());
-        assert!(running.reason().is_some());
-        drop(place);
+        assert!(place.is_ok(), "the last session's grants stay good");
+        door.hello();
+        let refused = door.admit(&claim(2), &stop).await.expect_err("never opened");
+        assert_eq!(refused.kind, RefusalKind::Busy);
+    }
+
+    #[tokio::test]
+    async fn stopped_job_does_not_wait_any_longer() {
+        let door = door();
+        let stop = Stop::default();
+        let _place = door.admit(&claim(1), &stop).await.expect("free");
+        let second = claim(2);
+        let (refused, ()) = tokio::join!(door.admit(&second, &stop), async {
+            tokio::task::yield_now().await;
+            stop.stop(RefusalKind::Unsupported, "changed");
+        });
+        assert_eq!(refused.expect_err("stopped").kind, RefusalKind::Unsupported);
+        assert_eq!(door.report().0, [GrantId(1)]);
     }
 }

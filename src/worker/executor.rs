@@ -2,7 +2,8 @@
 //!
 //! The steps are other modules'; this puts them in order and turns every failure into a refusal of the right kind. A job
 //! that is stopped ends at the next step, its processes killed. Invariants: the compiler runs only with all inputs
-//! standing and the toolchain pinned; whatever happens, the slot is freed after everything else has been.
+//! standing and the toolchain pinned; the slot is free before the agent is told of the end, and what takes longer to
+//! clean up comes after that.
 
 #[cfg(test)]
 mod tests;
@@ -111,31 +112,58 @@ pub struct Attempt {
     pub entries: Arc<[EntryId]>,
 }
 
+/// What a job leaves to be cleaned up once its agent has been answered.
+#[derive(Default)]
+pub struct Remains {
+    left: Option<Box<dyn Left>>,
+    lease: Option<Lease>,
+    toolchain: Option<ReadyToolchain>,
+}
+
 impl Executor {
-    /// Runs a job and hands its outcome to `port`, or says why not.
-    pub async fn run(&self, attempt: Attempt, port: &mut JobPort, stop: &Stop) -> Result<(), Refusal> {
-        let toolchain = attempt.run.spec.toolchain;
+    /// Runs a job; its outputs go to `port` on the way. When this returns, its slot is free and its processes are gone.
+    /// What is left of it goes to [`Executor::clean`].
+    pub async fn run(&self, attempt: &Attempt, port: &mut JobPort, stop: &Stop) -> (Result<Outcome, Refusal>, Remains) {
+        let mut remains = Remains::default();
         let claim = Claim {
             grant: attempt.run.grant,
             agent: attempt.agent,
-            toolchain,
+            toolchain: attempt.run.spec.toolchain,
             token: attempt.run.token.clone(),
         };
-        let place = self.door.admit(&claim, stop).await?;
-        let toolchain = stop.unless_stopped(self.toolchains.ensure(toolchain)).await??;
-        let lease = self.stage(&attempt, &toolchain, port, stop).await?;
-        let command = command(&attempt.run.spec, &lease, &toolchain, &self.ceilings);
-        let (left, result) = match self.sandbox.run(command, stop.clone()).await {
-            Ok(ran) => self.hand_back(&attempt.run, &toolchain.manifest, ran, port, stop).await,
-            Err(error) => (None, Err(sandbox_refusal(&error))),
+        let result = match self.door.admit(&claim, stop).await {
+            Ok(_place) => self.run_admitted(attempt, port, stop, &mut remains).await,
+            Err(refusal) => Err(refusal),
         };
-        // The answer is on its way; what follows delays only the next job in this slot.
-        self.tasks.blocking(move || drop((left, lease))).await;
-        drop((toolchain, place));
+        (result, remains)
+    }
+
+    /// Removes what a job left, and what nobody uses any more.
+    pub async fn clean(&self, remains: Remains) {
+        self.tasks.blocking(move || drop(remains)).await;
         if self.mirrors.wants_sweep() {
             let mirrors = self.mirrors.clone();
             self.tasks.blocking(move || mirrors.sweep()).await;
         }
+    }
+
+    async fn run_admitted(
+        &self,
+        attempt: &Attempt,
+        port: &mut JobPort,
+        stop: &Stop,
+        remains: &mut Remains,
+    ) -> Result<Outcome, Refusal> {
+        let spec = &attempt.run.spec;
+        let toolchain = stop.unless_stopped(self.toolchains.ensure(spec.toolchain)).await??;
+        let toolchain = remains.toolchain.insert(toolchain);
+        let lease = self.stage(attempt, toolchain, port, stop).await?;
+        let lease = remains.lease.insert(lease);
+        let command = command(spec, lease, toolchain, &self.ceilings);
+        let ran = self.sandbox.run(command, stop.clone()).await;
+        let ran = ran.map_err(|error| sandbox_refusal(&error))?;
+        let (left, result) = self.hand_back(&attempt.run, &toolchain.manifest, ran, port, stop).await;
+        remains.left = Some(left);
         result
     }
 
@@ -181,7 +209,7 @@ impl Executor {
         Err(refusal(RefusalKind::Busy, message))
     }
 
-    /// Sends what the job left, then its answer. Gives back what there is to clean up, and how it went.
+    /// Sends what the job left. Gives back what there is to clean up, and how it went.
     async fn hand_back(
         &self,
         run: &RunRequest,
@@ -189,7 +217,7 @@ impl Executor {
         ran: Ran,
         port: &mut JobPort,
         stop: &Stop,
-    ) -> (Option<Box<dyn Left>>, Result<(), Refusal>) {
+    ) -> (Box<dyn Left>, Result<Outcome, Refusal>) {
         let bytes_max = limits(&run.spec, &self.ceilings).output_bytes;
         let dependency_file = run.spec.dependency_file.as_deref();
         let selected = match (stop.reason(), ran.killed_by) {
@@ -202,7 +230,7 @@ impl Executor {
         };
         let selected = match selected {
             Ok(selected) => selected,
-            Err(refusal) => return (Some(ran.left), Err(refusal)),
+            Err(refusal) => return (ran.left, Err(refusal)),
         };
         let mut outcome = Outcome {
             status: ran.status,
@@ -236,14 +264,13 @@ impl Executor {
                 )),
             };
             if let Err(refusal) = sent {
-                return (Some(reader.into_left()), Err(refusal));
+                return (reader.into_left(), Err(refusal));
             }
             if reader.is_done() {
                 break;
             }
         }
-        let sent = port.done(&outcome).await;
-        (Some(reader.into_left()), sent)
+        (reader.into_left(), Ok(outcome))
     }
 }
 

@@ -18,7 +18,7 @@ use super::stop::Stop;
 use super::transfers::{Lacking, Transfers};
 use crate::digest::Digest;
 use crate::ids::{AgentSessionId, JobId};
-use crate::job::{Outcome, Refusal, RefusalKind};
+use crate::job::{Refusal, RefusalKind};
 use crate::protocol::convert::{self, RunRequest};
 use crate::protocol::pieces::{BlobPiece, OutputPiece, blob_piece_from_wire, output_piece_to_wire};
 use crate::protocol::wire::link_reply::Reply;
@@ -327,18 +327,22 @@ impl Link {
 
 async fn run_job(executor: Arc<Executor>, attempt: Attempt, mut port: JobPort, stop: Stop) {
     let job = port.job;
-    if let Err(refusal) = executor.run(attempt, &mut port, &stop).await {
-        tracing::debug!(%job, message = refusal.message, "job refused");
-        let refused = wire::JobRefused {
-            job: job.0,
-            kind: convert::refusal_kind_to_wire(refusal.kind),
-            message: refusal.message,
-        };
-        // The agent may have gone, which is often why.
-        let _ = port.reply(Reply::Refused(refused)).await;
-    }
-    // The link may have ended, and its state with it.
+    let (result, remains) = executor.run(&attempt, &mut port, &stop).await;
+    let answer = match result {
+        Ok(outcome) => Reply::Done(convert::done_to_wire(job, &outcome)),
+        Err(refusal) => {
+            tracing::debug!(%job, message = refusal.message, "job refused");
+            Reply::Refused(wire::JobRefused {
+                job: job.0,
+                kind: convert::refusal_kind_to_wire(refusal.kind),
+                message: refusal.message,
+            })
+        }
+    };
+    // Agent or link may have gone, which is often why a job ends.
+    let _ = port.reply(answer).await;
     let _ = port.events.send(Event::Ended(job)).await;
+    executor.clean(remains).await;
 }
 
 impl JobPort {
@@ -366,11 +370,6 @@ impl JobPort {
     /// Sends a piece of an output.
     pub async fn output(&self, piece: OutputPiece) -> Result<(), Refusal> {
         self.reply(Reply::Output(output_piece_to_wire(piece))).await
-    }
-
-    /// Sends the job's outcome; its outputs have gone before.
-    pub async fn done(&self, outcome: &Outcome) -> Result<(), Refusal> {
-        self.reply(Reply::Done(convert::done_to_wire(self.job, outcome))).await
     }
 
     async fn reply(&self, reply: Reply) -> Result<(), Refusal> {

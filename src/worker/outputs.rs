@@ -263,6 +263,7 @@ impl OutputReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
     use crate::toolchains::manifest::tests::sample;
 
     fn file(path: &str, size: u64) -> Change {
@@ -333,10 +334,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let big = 2 * PIECE_BYTES_MAX + 1;
         for (size, step) in [(0, 1), (1, 1), (big, 1), (big, 0), (PIECE_BYTES_MAX, 0), (3000, 0)] {
-            // A multiplier makes noise; without one the content compresses well.
-            let content: Vec<u8> = (0..size as u64)
-                .map(|i| (i.wrapping_mul(step * 0x9E37_79B9_7F4A_7C15) >> 56) as u8)
-                .collect();
+            // Digests make noise, which does not compress.
+            let noise = (0_u64..).flat_map(|number| *Digest::of(&number.to_le_bytes()).as_bytes());
+            let content: Vec<u8> = noise.map(|byte| byte * step).take(size).collect();
             std::fs::write(directory.path().join("a.o"), &content).expect("written");
             for compress in [Compress::Allowed, Compress::Never] {
                 let left = Box::new(Directory(directory.path().to_owned()));

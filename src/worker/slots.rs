@@ -1,9 +1,10 @@
 //! Decides whether a job that arrives with a grant may start, must wait a moment, or is refused.
 //!
-//! The coordinator gives out no more places than there are slots, but a grant may arrive while its predecessor is still
-//! being cleaned up; such a job waits, and among those that wait the agent with the fewest running jobs is next. Each
-//! grant serves once. No clock: how long a job may wait is the caller's business. Invariants: never more running than
-//! slots; at most as many waiting; memory is bounded whatever arrives.
+//! The coordinator gives out no more places than there are slots, but a grant may arrive while a cancelled job is still
+//! being killed; such a job waits, and among those that wait the agent with the fewest running jobs is next. Each grant
+//! serves once, and only under the key of the present session, or of the last one while there is none. No clock: how
+//! long a job may wait is the caller's business. Invariants: never more running than slots; at most as many waiting;
+//! memory is bounded whatever arrives.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,8 +15,8 @@ use crate::protocol::token::{GrantKey, TokenCheck};
 /// Used grants remembered by number. Grants are numbered in order and used within seconds, so older numbers than the
 /// last few thousand are simply too old.
 const SPENT_MAX: usize = 4096;
-/// Sessions whose grants count: the present one, and the one before, whose grants were given before a reconnect.
-const KEYS_MAX: usize = 2;
+/// Voided grants of which the coordinator has not been told yet. It repeats what it gets no answer to.
+const VOIDED_MAX: usize = 4096;
 
 /// One job at this worker, from its admission to the end of its cleaning up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,8 +50,9 @@ struct Holder {
     agent: AgentSessionId,
 }
 
+/// One session's grants.
 #[derive(Debug)]
-struct Epoch {
+struct Session {
     key: GrantKey,
     spent: BTreeSet<GrantId>,
     /// Numbers up to this one count as spent.
@@ -63,8 +65,8 @@ pub struct Slots {
     slots: usize,
     running: BTreeMap<Ticket, Holder>,
     waiting: VecDeque<(Ticket, Holder)>,
-    /// Newest first.
-    epochs: VecDeque<Epoch>,
+    session: Option<Session>,
+    voided: BTreeSet<GrantId>,
     next: u64,
     closed: bool,
 }
@@ -76,23 +78,24 @@ impl Slots {
             slots: slots as usize,
             running: BTreeMap::new(),
             waiting: VecDeque::new(),
-            epochs: VecDeque::new(),
+            session: None,
+            voided: BTreeSet::new(),
             next: 1,
             closed: false,
         }
     }
 
-    /// Takes the key of a new session with the coordinator. The same key again changes nothing.
+    /// Takes the key of a new session with the coordinator: only its grants count from now on.
     pub fn new_session(&mut self, key: GrantKey) {
-        if self.epochs.iter().any(|epoch| epoch.key == key) {
+        if self.session.as_ref().is_some_and(|session| session.key == key) {
             return;
         }
-        self.epochs.push_front(Epoch {
+        self.session = Some(Session {
             key,
             spent: BTreeSet::new(),
             floor: None,
         });
-        self.epochs.truncate(KEYS_MAX);
+        self.voided.clear();
     }
 
     /// Refuses every job from now on; those that run end normally.
@@ -106,14 +109,12 @@ impl Slots {
             return Err(busy("the worker is shutting down".to_owned()));
         }
         let Claim { grant, agent, .. } = *claim;
-        let genuine =
-            |epoch: &&mut Epoch| epoch.key.verify(grant, agent, claim.toolchain, &claim.token) == TokenCheck::Genuine;
-        let Some(epoch) = self.epochs.iter_mut().find(genuine) else {
-            return Err(busy(format!(
-                "grant {grant} is not from this worker's present coordinator"
-            )));
+        let key_of = |session: &Session| session.key.verify(grant, agent, claim.toolchain, &claim.token);
+        let genuine = |session: &&mut Session| key_of(session) == TokenCheck::Genuine;
+        let Some(session) = self.session.as_mut().filter(genuine) else {
+            return Err(busy(format!("grant {grant} is not of this worker's present session")));
         };
-        epoch.spend(grant)?;
+        session.spend(grant)?;
         let ticket = Ticket(self.next);
         self.next += 1;
         let holder = Holder { grant, agent };
@@ -145,16 +146,20 @@ impl Slots {
         Some(next)
     }
 
-    /// Takes a grant back: it can no longer be used. Returns the jobs that use it, which have to end.
-    pub fn void(&mut self, grant: GrantId) -> Vec<Ticket> {
-        for epoch in &mut self.epochs {
+    /// Takes a grant back: no job can start under it any more. One that has been admitted goes on.
+    pub fn void(&mut self, grant: GrantId) {
+        if let Some(session) = &mut self.session {
             // Being spent already is as good.
-            let _ = epoch.spend(grant);
+            let _ = session.spend(grant);
         }
-        let waiting = self.waiting.iter().copied();
-        let running = self.running.iter().map(|(ticket, holder)| (*ticket, *holder));
-        let using = running.chain(waiting).filter(|(_, holder)| holder.grant == grant);
-        using.map(|(ticket, _)| ticket).collect()
+        if !self.grants().contains(&grant) && self.voided.len() < VOIDED_MAX {
+            self.voided.insert(grant);
+        }
+    }
+
+    /// Returns the voided grants that the coordinator has not been told of, and forgets them.
+    pub fn take_voided(&mut self) -> Vec<GrantId> {
+        std::mem::take(&mut self.voided).into_iter().collect()
     }
 
     /// Returns the grants in use, those of waiting jobs included.
@@ -173,7 +178,7 @@ impl Slots {
     }
 }
 
-impl Epoch {
+impl Session {
     fn spend(&mut self, grant: GrantId) -> Result<(), Refusal> {
         if self.floor.is_some_and(|floor| grant <= floor) || !self.spent.insert(grant) {
             return Err(busy(format!("grant {grant} has been used or taken back")));
@@ -271,25 +276,30 @@ mod tests {
     }
 
     #[test]
-    fn voided_grant_is_refused_or_names_its_job() {
+    fn voided_grant_starts_nothing_and_is_reported_unless_its_job_runs() {
         let mut slots = slots(1);
-        assert_eq!(slots.void(GrantId(1)), []);
+        start(&mut slots, 2, 7);
+        wait(&mut slots, 3, 7);
+        (1..=3).for_each(|grant| slots.void(GrantId(grant)));
         assert!(slots.admit(&claim(&KEY, 1, 7)).is_err());
-        let running = start(&mut slots, 2, 7);
-        let waiting = wait(&mut slots, 3, 7);
-        assert_eq!(slots.void(GrantId(2)), [running]);
-        assert_eq!(slots.void(GrantId(3)), [waiting]);
+        assert_eq!(slots.take_voided(), [GrantId(1)]);
+        assert_eq!(slots.take_voided(), []);
+        assert_eq!(slots.grants(), [GrantId(2), GrantId(3)]);
     }
 
     #[test]
-    fn grants_of_the_session_before_a_reconnect_still_count() {
+    fn only_the_present_sessions_grants_count() {
         let mut slots = slots(9);
-        let keys = [GrantKey([2; 32]), GrantKey([3; 32])];
-        slots.new_session(keys[0].clone());
         start(&mut slots, 1, 7);
-        slots.new_session(keys[1].clone());
-        assert!(slots.admit(&claim(&keys[0], 2, 7)).is_ok());
-        assert!(slots.admit(&claim(&KEY, 3, 7)).is_err(), "two sessions ago");
+        let next = GrantKey([2; 32]);
+        slots.new_session(next.clone());
+        assert!(slots.admit(&claim(&KEY, 2, 7)).is_err());
+        assert!(
+            slots.admit(&claim(&next, 1, 7)).is_ok(),
+            "numbers belong to their session"
+        );
+        slots.new_session(next.clone());
+        assert!(slots.admit(&claim(&next, 1, 7)).is_err(), "the same session goes on");
     }
 
     #[test]
@@ -299,7 +309,10 @@ mod tests {
             let ticket = start(&mut slots, grant, 7);
             slots.finished(ticket);
         }
-        assert_eq!(slots.epochs[0].spent.len(), SPENT_MAX);
+        assert_eq!(
+            slots.session.as_ref().map_or(0, |session| session.spent.len()),
+            SPENT_MAX
+        );
         assert!(slots.admit(&claim(&KEY, 1, 7)).is_err());
     }
 

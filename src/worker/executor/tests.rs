@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use self::farm::{Farm, Source, file, job_with};
 use crate::agent::worker_link::LinkError;
 use crate::job::{Input, InputKind, OutputKind, RefusalKind, Status};
+use crate::worker::session::Places;
 
 fn output<'a>(outcome: &'a crate::job::Outcome, path: &str) -> &'a [u8] {
     let found = outcome.outputs.iter().find(|output| output.path.as_os_str() == path);
@@ -131,16 +132,30 @@ async fn lost_link_kills_its_jobs() {
 }
 
 #[tokio::test]
-async fn voided_grant_kills_its_job() {
-    let farm = Farm::start(1).await;
+async fn voided_grant_starts_nothing_and_lets_a_running_job_go_on() {
+    let farm = Farm::start(2).await;
     let link = farm.link();
-    let job = farm.job(&[], "wait");
-    let grant = job.grant;
-    let (ended, ()) = tokio::join!(link.run(job), async {
+    let late = farm.job(&[], "true");
+    farm.executor.door.void(late.grant);
+    assert!(matches!(link.run(late).await, Err(LinkError::Refused(refusal)) if refusal.kind == RefusalKind::Busy));
+    let running = farm.job(&[], "wait");
+    let grant = running.grant;
+    let (ended, ()) = tokio::join!(link.run(running), async {
         farm.sandbox.started.notified().await;
         farm.executor.door.void(grant);
+        farm.sandbox.go_on.notify_one();
     });
-    assert!(matches!(ended, Err(LinkError::Refused(refusal)) if refusal.kind == RefusalKind::Busy));
+    assert!(ended.is_ok());
+}
+
+#[tokio::test]
+async fn slot_is_free_when_the_agent_hears_of_the_end() {
+    let farm = Farm::start(1).await;
+    let link = farm.link();
+    for _ in 0..20 {
+        link.run(farm.job(&[], "true")).await.expect("runs");
+        assert_eq!(farm.executor.door.report().0, []);
+    }
 }
 
 #[tokio::test]

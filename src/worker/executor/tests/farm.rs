@@ -23,6 +23,7 @@ use crate::store::disk::DiskStore;
 use crate::toolchains::manifest::tests::sample;
 use crate::worker::link_service::LinkService;
 use crate::worker::sandbox::{Change, ChangeKind};
+use crate::worker::session::Places;
 
 const KEY: GrantKey = GrantKey([9; 32]);
 const AGENT: AgentSessionId = AgentSessionId(5);
@@ -59,7 +60,7 @@ impl Farm {
             blob_quota_bytes: 64 << 20,
             tasks: worker.clone(),
         });
-        executor.door.new_session(KEY);
+        executor.door.welcome(KEY);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound").to_string();
         let service = LinkService::new(executor.clone(), store, worker.clone()).into_server();
@@ -347,16 +348,16 @@ fn ended(root: TempDir, changes: Vec<Change>, status: Status) -> Ran {
         stderr: Vec::new(),
         usage: Usage::default(),
         killed_by: None,
-        left: Box::new(Remains { root, changes }),
+        left: Box::new(Scratch { root, changes }),
     }
 }
 
-struct Remains {
+struct Scratch {
     root: TempDir,
     changes: Vec<Change>,
 }
 
-impl Left for Remains {
+impl Left for Scratch {
     fn changes(&self) -> &[Change] {
         &self.changes
     }
