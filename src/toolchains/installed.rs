@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::ids::ToolchainId;
 use crate::toolchains::bundle::BundleError;
@@ -157,16 +158,24 @@ impl ToolchainStore {
             let looked_over = state.slots.get(&id)?.looked_over;
             (self.shared.pin(&mut state, id)?, looked_over)
         };
-        if let Err(mismatch) = pin.held.look_over(looked_over) {
+        if let Err(mismatch) = pin.held.look_over(looked_over.is_some()) {
             tracing::warn!(toolchain = %id, %mismatch, "toolchain has been tampered with; it is given up");
             drop(pin);
             self.shared.give_up(id);
             return None;
         }
         if let Some(slot) = self.shared.lock().slots.get_mut(&id) {
-            slot.looked_over = true;
+            slot.looked_over = Some(Instant::now());
         }
         Some(pin)
+    }
+
+    /// Returns the toolchain, pinned, if it stands here and the last look-up that compared stamps was less than `age`
+    /// ago. Does not block.
+    pub fn lookup_within(&self, id: ToolchainId, age: Duration) -> Option<Pin> {
+        let mut state = self.shared.lock();
+        let looked_over = state.slots.get(&id)?.looked_over?;
+        (looked_over.elapsed() < age).then(|| self.shared.pin(&mut state, id))?
     }
 
     /// Reads every file of a toolchain again. One that is no longer what it was is given up.

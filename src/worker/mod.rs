@@ -17,4 +17,5 @@ pub mod session;
 pub mod settings;
 pub mod slots;
 pub mod stop;
+pub mod toolchains;
 pub mod transfers;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::archive::tests::packed;
 use crate::toolchains::definition::Language;
+use crate::toolchains::host::Host;
 use crate::toolchains::manifest::tests::{directory, file, link};
 use crate::toolchains::manifest::{MODE_EXECUTABLE, MODE_PLAIN, Parts};
 
@@ -52,7 +53,7 @@ impl Sample {
             }
         }
         let parts = Parts {
-            host: "x86_64-linux".parse().unwrap(),
+            host: Host::current(),
             target: "t".to_owned(),
             compilers: BTreeMap::from([(Language::C, PathBuf::from("/usr/bin/gcc"))]),
             flags: Vec::new(),

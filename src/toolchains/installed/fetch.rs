@@ -87,6 +87,11 @@ impl Partial {
         self.hasher.length()
     }
 
+    /// Returns which bundle this is to become.
+    pub fn bundle(&self) -> BundleRef {
+        self.bundle
+    }
+
     /// Tells whether all bytes are here.
     pub fn is_complete(&self) -> bool {
         self.offset() == self.bundle.size

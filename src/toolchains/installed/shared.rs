@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use super::held::{Held, disk_bytes, record, stamps};
 use super::{InstallError, Origin, Pin};
@@ -42,8 +43,8 @@ pub(super) struct Slot {
     pub(super) held: Arc<Held>,
     pub(super) last_use: u64,
     pub(super) pins: u32,
-    /// All stamps have been compared since the start.
-    pub(super) looked_over: bool,
+    /// When stamps were last compared; all of them the first time, then those of key files.
+    pub(super) looked_over: Option<Instant>,
 }
 
 impl State {
@@ -128,7 +129,7 @@ impl Shared {
             let slot = Slot {
                 last_use: state.uses,
                 pins: 0,
-                looked_over: false,
+                looked_over: None,
                 held: Arc::new(held),
             };
             state.slots.insert(slot.held.id, slot);
@@ -266,7 +267,7 @@ impl Shared {
             held: Arc::new(held),
             last_use: 0,
             pins: 0,
-            looked_over: true,
+            looked_over: Some(Instant::now()),
         };
         state.slots.insert(id, slot);
         // Nothing is lost if the rename is: it would be fetched again.
