@@ -3,6 +3,7 @@
 //! *Decisions* are in `flow`, `fallback`, `policy`, `forecast` and `verify`; the rest is plumbing around them.
 
 pub mod compiler_run;
+pub mod coordinator_link;
 pub mod fallback;
 pub mod flow;
 pub mod forecast;

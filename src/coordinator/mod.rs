@@ -3,6 +3,7 @@
 //! The decisions are [`scheduler`] and the files it is made of: a state machine that takes events and moments and
 //! returns actions, and knows neither sockets nor clocks. A job never passes through here; only places do.
 
+pub mod driver;
 pub mod events;
 pub mod fairness;
 pub mod moment;
@@ -10,6 +11,9 @@ pub mod placement;
 pub mod registry;
 pub mod rules;
 pub mod scheduler;
+pub mod server;
+pub mod service;
+pub mod settings;
 pub mod toolchain_service;
 pub mod view;
 

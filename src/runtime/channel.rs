@@ -5,13 +5,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Server};
 
 /// Time to reach a peer. A node that is up on a LAN answers in milliseconds; a board waking its disk may need seconds.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// Silence after which a peer is asked for a sign of life, and the wait for its answer: a node that lost power is
 /// noticed within twenty seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Bytes in flight per stream and per connection: enough for 100 Mbit/s at 80 ms, and a bound.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,17 @@ pub async fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, List
         .map_err(|source| ListenError::Bind { address, source })
 }
 
+/// Describes a server: silent peers are asked for a sign of life here too, so that one that lost power does not hold its
+/// session for ever.
+pub fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+}
+
 /// Describes a peer at `http://HOST:PORT` (or `HOST:PORT`) without connecting yet.
 pub fn endpoint(peer: &str) -> Result<Endpoint, tonic::transport::Error> {
     let uri = if peer.contains("://") {
@@ -64,9 +79,8 @@ pub fn endpoint(peer: &str) -> Result<Endpoint, tonic::transport::Error> {
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
-        // A megabyte in flight per stream and four per connection: enough for 100 Mbit/s at 80 ms, and a bound.
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
 }
 
 /// Connects to a peer.

@@ -1,0 +1,259 @@
+//! The agent's side of its session with the coordinator: asks for places, holds them, gives them back.
+//!
+//! One task owns the session and comes back for ever when it breaks. Nobody waits for a coordinator that is not there:
+//! while there is no session a want fails at once, so that the job runs locally. Grants outlive the session they came
+//! by. Decides neither what to want nor what to do instead. Invariant: every want that was sent is answered or taken
+//! back, and every grant is given back exactly once, also when a caller just drops what it has.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::toolchain_resolve::DefinitionSource;
+use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
+use crate::job::{Refusal, RefusalKind, Usage};
+use crate::protocol::{MESSAGE_BYTES_MAX, wire};
+use crate::runtime::channel;
+use crate::runtime::tasks::Tasks;
+
+mod session;
+
+/// How long a build waits for the text of a toolchain's file.
+const DEFINITION_WAIT: Duration = Duration::from_secs(3);
+
+/// Who this agent is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// This machine.
+    pub host: String,
+    /// This user.
+    pub user: String,
+    /// This process.
+    pub pid: u32,
+}
+
+/// What a place is wanted for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// What the job needs.
+    pub toolchain: ToolchainId,
+    /// Expected CPU time on the reference core, if known.
+    pub work: Option<Duration>,
+    /// Expected peak memory in bytes, if known.
+    pub memory_bytes: Option<u64>,
+    /// What fairness is counted by, below the agent; may be empty.
+    pub build: String,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WantError {
+    /// The coordinator says why.
+    #[error("the coordinator has no place for this job: {}", .0.message)]
+    Refused(Refusal),
+    /// There is no session, or it broke while the want waited.
+    #[error("the coordinator cannot be reached: {0}")]
+    Unreachable(String),
+}
+
+/// How a grant ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The compiler ran there, whatever it said.
+    Ran(Usage),
+    /// It was not used.
+    Unused,
+    /// The worker declined without fault.
+    Refused(RefusalKind),
+    /// The worker broke or could not be reached.
+    Fault,
+}
+
+/// Why a grant became void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Void {
+    /// It was not used in time. A job that runs under it already goes on.
+    Expired,
+    /// The coordinator lost the worker. The agent's own link to it may still work.
+    WorkerLost,
+}
+
+/// How the session stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// The first attempt is under way.
+    Connecting,
+    /// There is one.
+    Up,
+    /// There is none, and why; attempts go on.
+    Down(String),
+}
+
+/// The link; clones are the same link.
+#[derive(Debug, Clone)]
+pub struct CoordinatorLink {
+    notes: Notes,
+    next_request: Arc<AtomicU64>,
+    state: watch::Receiver<LinkState>,
+    coordinator: Arc<str>,
+}
+
+/// What callers tell the task. Not bounded by its type, since it has to work from `drop`; bounded in fact, since each
+/// want causes at most three notes and how many wants there are is for the caller to bound.
+type Notes = mpsc::UnboundedSender<Note>;
+
+#[derive(Debug)]
+enum Note {
+    Want(RequestId, Wish, oneshot::Sender<Result<GrantHeld, WantError>>),
+    Cancel(RequestId),
+    Done(AgentSessionId, GrantId, Ending),
+}
+
+impl CoordinatorLink {
+    /// Starts the link to `coordinator`, `http://HOST:PORT`, as one of `tasks`. Returns at once.
+    pub fn start(tasks: &Tasks, coordinator: &str, identity: Identity) -> Self {
+        let (notes, received) = mpsc::unbounded_channel();
+        let (told, state) = watch::channel(LinkState::Connecting);
+        let link = session::Owner::new(coordinator, identity, notes.clone(), told);
+        tasks.spawn_until_cancelled(link.run(received));
+        Self {
+            notes,
+            next_request: Arc::new(AtomicU64::new(1)),
+            state,
+            coordinator: coordinator.into(),
+        }
+    }
+
+    /// Waits for a place. To drop the future is to take the want back.
+    ///
+    /// Without a session it fails at once, except that the very first attempt to reach the coordinator is awaited for a
+    /// second.
+    pub async fn want(&self, wish: Wish) -> Result<GrantHeld, WantError> {
+        let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        let stopping = |_| WantError::Unreachable("the agent is stopping".to_owned());
+        self.notes
+            .send(Note::Want(request, wish, reply))
+            .map_err(|_| stopping(()))?;
+        let mut cancel = CancelOnDrop {
+            notes: self.notes.clone(),
+            request: Some(request),
+        };
+        let answer = answer.await;
+        cancel.request = None;
+        answer.map_err(|_| stopping(()))?
+    }
+
+    /// Returns how the session stands.
+    pub fn state(&self) -> LinkState {
+        self.state.borrow().clone()
+    }
+
+    /// Returns when there is a session, or the attempt that was under way has failed.
+    pub async fn settled(&self) -> LinkState {
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|state| *state != LinkState::Connecting).await;
+        settled.map_or_else(
+            |_| LinkState::Down("the agent is stopping".to_owned()),
+            |state| state.clone(),
+        )
+    }
+}
+
+impl DefinitionSource for CoordinatorLink {
+    /// Asks the coordinator, when there is a session with it.
+    async fn definition(&self, name: &Name) -> Option<String> {
+        if self.settled().await != LinkState::Up {
+            return None;
+        }
+        let endpoint = channel::endpoint(&self.coordinator).ok()?;
+        let mut client = wire::toolchains_client::ToolchainsClient::new(endpoint.connect_lazy())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let request = wire::ShowRequest {
+            which: Some(wire::show_request::Which::Name(name.to_string())),
+        };
+        let answer = tokio::time::timeout(DEFINITION_WAIT, client.show(request)).await;
+        match answer.ok()? {
+            Ok(record) => String::from_utf8(record.into_inner().definition).ok(),
+            Err(status) => {
+                tracing::debug!(toolchain = %name, %status, "the coordinator does not tell the toolchain's file");
+                None
+            }
+        }
+    }
+}
+
+/// Takes a want back unless it was answered.
+struct CancelOnDrop {
+    notes: Notes,
+    request: Option<RequestId>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(request) = self.request {
+            // When the task is gone, so is the session, and the want with it.
+            let _ = self.notes.send(Note::Cancel(request));
+        }
+    }
+}
+
+/// A place on a worker, until [`GrantHeld::done`] or drop.
+///
+/// Dropped, it is given back: as unused when its token was never taken, else as a fault.
+#[derive(Debug)]
+pub struct GrantHeld {
+    /// The worker's name.
+    pub worker: Name,
+    /// Where the worker is reached, `HOST:PORT`.
+    pub address: String,
+    /// The grant's number.
+    pub grant: GrantId,
+    /// What the coordinator calls this agent; the worker has to be told for the token to be good.
+    pub agent_session: AgentSessionId,
+    /// The toolchain that the token is good for.
+    pub toolchain: ToolchainId,
+    /// To be used within this time of its arrival.
+    pub valid: Duration,
+    token: Vec<u8>,
+    void: watch::Receiver<Option<Void>>,
+    ending: Ending,
+    notes: Notes,
+}
+
+impl GrantHeld {
+    /// Returns the token, to be shown to the worker. From now on the grant counts as used.
+    pub fn show(&mut self) -> &[u8] {
+        self.ending = Ending::Fault;
+        &self.token
+    }
+
+    /// Returns why the grant is void, if it is.
+    pub fn void(&self) -> Option<Void> {
+        *self.void.borrow()
+    }
+
+    /// Returns when the grant becomes void; never, if that does not happen.
+    pub async fn voided(&self) -> Void {
+        let mut void = self.void.clone();
+        let voided = void.wait_for(Option::is_some).await.ok().and_then(|void| *void);
+        match voided {
+            Some(void) => void,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives the grant back, and says how it went.
+    pub fn done(mut self, ending: Ending) {
+        self.ending = ending;
+    }
+}
+
+impl Drop for GrantHeld {
+    fn drop(&mut self) {
+        // When the task is gone, so is the session, and the coordinator has voided the grant.
+        let _ = self.notes.send(Note::Done(self.agent_session, self.grant, self.ending));
+    }
+}
