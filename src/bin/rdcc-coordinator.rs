@@ -91,6 +91,7 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
 }
 
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    use rdcc::coordinator::server::StartError;
     use rdcc::coordinator::settings::SettingsError;
     use rdcc::runtime::channel::ListenError;
     let in_use = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;
@@ -98,11 +99,8 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if system.is_some_and(in_use) {
         return Some("another coordinator may be running; `--listen` chooses another port");
     }
-    let listen = error.chain().find_map(|cause| cause.downcast_ref::<ListenError>());
-    if let Some(ListenError::NotLoopback(_)) = listen {
-        return Some(
-            "listen on 127.0.0.1 and let the nodes come through a tunnel, for instance ssh -R or WireGuard with a local forward",
-        );
+    if let Some(StartError::Listen(ListenError::NotLoopback(_))) = error.downcast_ref::<StartError>() {
+        return Some("listen on 127.0.0.1, and let other nodes come through a tunnel, say `ssh -R`");
     }
     match error.downcast_ref::<SettingsError>() {
         Some(SettingsError::Missing(_)) => {

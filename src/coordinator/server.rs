@@ -4,15 +4,25 @@
 //! transfers of bundles have a grace period to end in.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::driver::{self, DriverHandle};
+use super::events::{Event, HostKind};
+use super::registry::{Registry, RegistryError};
 use super::service::CoordinatorService;
 use super::settings::Settings;
+use super::toolchain_service::{CatalogueChange, ToolchainService};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel::{self, ListenError};
 use crate::runtime::tasks::Tasks;
+use crate::toolchains::host::Host;
+
+/// The registry's place within the state directory.
+const TOOLCHAINS_DIR: &str = "toolchains";
 
 /// A coordinator that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +30,13 @@ pub enum StartError {
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// Its state directory cannot be used.
-    #[error("cannot use the state directory `{path}`")]
+    /// Its toolchains cannot be read.
+    #[error("cannot use the state directory `{}`", path.display())]
     StateDir {
         /// The directory.
-        path: String,
+        path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: RegistryError,
     },
 }
 
@@ -42,16 +52,18 @@ pub struct Coordinator {
 /// Starts a coordinator as some of `tasks`; it stops when they are cancelled.
 pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, StartError> {
     let wanted = channel::listen_address(&settings.listen)?;
-    std::fs::create_dir_all(&settings.state_dir).map_err(|source| StartError::StateDir {
-        path: settings.state_dir.display().to_string(),
-        source,
-    })?;
+    let registry = open_registry(&settings.state_dir, tasks).await?;
     let listener = channel::listen(wanted).await?;
     let address = listener.local_addr().map_err(|source| ListenError::Bind {
         address: wanted,
         source,
     })?;
-    let driver = driver::start(tasks, settings.rules.clone(), Vec::new());
+    let known = registry.list().into_iter();
+    let known = known.map(|record| (record.id, host_kind(record.manifest.host())));
+    let driver = driver::start(tasks, settings.rules.clone(), known.collect());
+    let (changes, changed) = mpsc::unbounded_channel();
+    tasks.spawn_until_cancelled(tell_changes(changed, driver.clone()));
+    let toolchains = ToolchainService::new(registry, tasks.clone(), changes).into_server();
     let service = CoordinatorService::new(driver.clone(), tasks.clone());
     let service = wire::coordinator_server::CoordinatorServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -59,6 +71,7 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
     let stop = tasks.token();
     let serving = channel::server()
         .add_service(service)
+        .add_service(toolchains)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
     tasks.spawn(async move {
         if let Err(error) = serving.await {
@@ -66,4 +79,30 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
         }
     });
     Ok(Coordinator { address, driver })
+}
+
+async fn open_registry(state_dir: &Path, tasks: &Tasks) -> Result<Arc<Registry>, StartError> {
+    let path = state_dir.join(TOOLCHAINS_DIR);
+    let opened = tasks.blocking(move || Registry::open(&path)).await;
+    opened.map(Arc::new).map_err(|source| StartError::StateDir {
+        path: state_dir.to_owned(),
+        source,
+    })
+}
+
+fn host_kind(host: Host) -> HostKind {
+    HostKind(host.to_string())
+}
+
+/// Passes changes of the catalogue on to the scheduler.
+async fn tell_changes(mut changed: mpsc::UnboundedReceiver<CatalogueChange>, driver: DriverHandle) {
+    while let Some(change) = changed.recv().await {
+        let event = match change {
+            CatalogueChange::Added(toolchain, host) => Event::ToolchainAdded(toolchain, host_kind(host)),
+            CatalogueChange::Removed(toolchain) => Event::ToolchainRemoved(toolchain),
+        };
+        if driver.tell(event).await.is_err() {
+            return;
+        }
+    }
 }

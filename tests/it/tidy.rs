@@ -224,7 +224,9 @@ fn lower_layers_do_not_reach_up() {
 fn wire_types_stop_at_the_handlers() {
     let mut broken = Vec::new();
     for (name, text) in sources() {
+        // A handler's own directory holds what it is made of, such as its conversions.
         let handler = name.starts_with("src/protocol/")
+            || name.contains("/service/")
             || ["service.rs", "session.rs", "link.rs", "rpc.rs"]
                 .iter()
                 .any(|end| name.ends_with(end));
