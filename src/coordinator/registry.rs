@@ -314,12 +314,8 @@ impl Registry {
             write_whole(&place.path().join(name), content)?;
         }
         let target = self.object(&key);
-        // What stood there was damaged, or has another bundle: the new one replaces it.
-        match fs::remove_dir_all(&target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &target)(error)),
-            _ => {}
-        }
-        fs::rename(place.keep(), &target).map_err(failed("put in place", &target))?;
+        // What stood there was damaged, or has another bundle or toolchain file: the new one replaces it.
+        put_in_place(place, &target)?;
         let record = read_record(&target)?;
         let checked = Stamp::of(&target.join("bundle")).ok();
         self.lock().insert(key.clone(), Kept { record, checked });
@@ -493,6 +489,28 @@ impl Record {
     fn key(&self) -> Key {
         (self.id, self.name.clone())
     }
+}
+
+/// Lets the directory `place` take the name `target`; what had that name before goes.
+///
+/// By an exchange of the two names, so that a crash leaves the old one or the new one. A file system that cannot
+/// exchange names has a moment without either; then the toolchain has to be pushed again.
+fn put_in_place(place: tempfile::TempDir, target: &Path) -> Result<(), RegistryError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let sync = |directory: &Path| {
+        let synced = File::open(directory).and_then(|opened| opened.sync_all());
+        synced.map_err(failed("write", directory))
+    };
+    sync(place.path())?;
+    let exchanged = target.exists() && renameat_with(CWD, place.path(), CWD, target, RenameFlags::EXCHANGE).is_ok();
+    if !exchanged {
+        match fs::remove_dir_all(target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", target)(error)),
+            _ => {}
+        }
+        fs::rename(place.keep(), target).map_err(failed("put in place", target))?;
+    }
+    sync(target.parent().unwrap_or(target))
 }
 
 fn name_key(record: &Record) -> String {
