@@ -191,6 +191,20 @@ mod tests {
     }
 
     #[test]
+    fn packaged_sample_is_valid_also_with_all_its_defaults_written_out() {
+        let sample = include_str!("../../packaging/config/coordinator.toml");
+        let written_out = sample.lines().map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.contains(" = ") => setting,
+            _ => line,
+        });
+        let written_out: Vec<&str> = written_out.collect();
+        for text in [sample, &written_out.join("\n")] {
+            let settings = Settings::new(Given::default(), File::parse(text).expect("valid")).expect("complete");
+            assert_eq!((settings.listen.as_str(), &settings.rules), (LISTEN, &Rules::default()));
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_values_out_of_range_are_named() {
         for (text, named) in [
             ("listne = 'x'", "listne"),
