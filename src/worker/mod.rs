@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod executor;
+pub mod isolated;
 pub mod link;
 pub mod link_service;
 pub mod mirror;

@@ -24,7 +24,7 @@ mod upper;
 mod wire;
 
 pub use launcher::{Launcher, start, start_with};
-pub use running::Running;
+pub use running::{KillSwitch, Running};
 pub use upper::{Change, ChangeKind, UpperDir};
 
 /// The hidden first argument that turns a program into a launcher; such a program calls [`launcher_main`] and nothing else.

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::lane::{Killer, Lane, Link};
@@ -34,7 +34,22 @@ pub struct Running {
     started: Instant,
     killer: Killer,
     /// Whether the caller has killed the job.
-    given_up: AtomicBool,
+    given_up: Arc<AtomicBool>,
+}
+
+/// Kills a job, also while [`Running::finished`] waits for it.
+#[derive(Debug, Clone)]
+pub struct KillSwitch {
+    killer: Killer,
+    given_up: Arc<AtomicBool>,
+}
+
+impl KillSwitch {
+    /// Kills every process of the job, soon. [`Running::finished`] then returns.
+    pub fn kill(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
+        self.killer.kill();
+    }
 }
 
 impl Running {
@@ -70,7 +85,7 @@ impl Running {
                     },
                     limits: command.limits,
                     started,
-                    given_up: AtomicBool::new(false),
+                    given_up: Arc::default(),
                 });
             }
             Event::NotExecuted { errno } => SandboxError::Program {
@@ -86,8 +101,15 @@ impl Running {
 
     /// Kills every process of the job, soon. [`Running::finished`] then returns.
     pub fn kill(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
-        self.killer.kill();
+        self.kill_switch().kill();
+    }
+
+    /// Returns what kills the job while [`Running::finished`] waits for it.
+    pub fn kill_switch(&self) -> KillSwitch {
+        KillSwitch {
+            killer: self.killer.clone(),
+            given_up: self.given_up.clone(),
+        }
     }
 
     /// Waits for the end of the job, enforcing its wall clock and text limits meanwhile.
@@ -110,7 +132,7 @@ impl Running {
         let stdout = stdout.map_err(|source| io_error("reading a job's standard output", source))?;
         let stderr = stderr.map_err(|source| io_error("reading a job's standard error", source))?;
 
-        let given_up = self.given_up.into_inner();
+        let given_up = self.given_up.load(Ordering::Relaxed);
         let mut killed_by = cut.into_inner();
         let status = status.unwrap_or(KILLED);
         if killed_by.is_none() && !given_up {
