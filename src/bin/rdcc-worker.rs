@@ -1,8 +1,54 @@
-//! The worker's command line. Until the parts land: the sandbox's launcher only.
+//! `rdcc-worker`: settings, start, wait for a signal, drain, stop.
+//!
+//! The sandbox starts this program again as its launcher. Exit status: 0 stopped by a signal, 1 cannot start or did not
+//! stop in time, 2 the command line or the settings are wrong.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
+use clap::Parser;
+use rdcc::runtime::signals;
+use rdcc::runtime::tasks::{Ended, Tasks};
+use rdcc::telemetry::logging::{self, LogTarget};
+use rdcc::worker::node::Node;
 use rdcc::worker::sandbox;
+use rdcc::worker::settings::{File, Given, Machine, Settings};
+
+/// Where the settings stand when `--config` does not say.
+const CONFIG: &str = "/etc/rdcc/worker.toml";
+/// What the sandbox starts as its launcher: this program, even when its file has been replaced since.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// Threads that may block at a time besides two per slot.
+const SPARE_THREADS: usize = 6;
+
+/// Compiles for the agents of an rdcc farm.
+#[derive(Debug, Parser)]
+#[command(name = "rdcc-worker", version)]
+struct Arguments {
+    /// The coordinator
+    #[arg(long, value_name = "http://HOST:PORT")]
+    coordinator: Option<String>,
+    /// Address to listen on for agents; loopback only, until there is authentication
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// The node's name [default: the host's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Jobs at one time [default: one per processor]
+    #[arg(long, value_name = "N")]
+    slots: Option<u32>,
+    /// Speed of one slot, one reference core being 1.0 [default: measured once]
+    #[arg(long, value_name = "P")]
+    power: Option<f64>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Settings; /etc/rdcc/worker.toml is read when it exists and this is not given
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
 
 fn main() -> ExitCode {
     if std::env::args_os()
@@ -11,5 +57,118 @@ fn main() -> ExitCode {
     {
         return sandbox::launcher_main();
     }
-    ExitCode::FAILURE
+    let arguments = Arguments::parse();
+    logging::start(LogTarget::Stderr, std::env::var("RDCC_LOG").ok().as_deref());
+    let settings = match settings(arguments) {
+        Ok(settings) => settings,
+        Err(error) => return complain(&error, 2),
+    };
+    // One thread decides and carries bytes; whatever blocks has threads of its own, which end when idle.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2 * settings.slots as usize + SPARE_THREADS)
+        .build();
+    let ended = runtime
+        .context("cannot start threads")
+        .and_then(|runtime| runtime.block_on(run(&settings)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error, 1),
+    }
+}
+
+fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
+    let path = arguments.config.clone().unwrap_or_else(|| CONFIG.into());
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => File::parse(&text).with_context(|| format!("cannot use the settings in `{}`", path.display()))?,
+        Err(error) if arguments.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => File::default(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    };
+    let machine = Machine {
+        host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
+    };
+    let given = Given {
+        coordinator: arguments.coordinator,
+        listen: arguments.listen,
+        name: arguments.name,
+        slots: arguments.slots,
+        power: arguments.power,
+        state_dir: arguments.state_dir,
+    };
+    Ok(Settings::new(given, file, &machine)?)
+}
+
+async fn run(settings: &Settings) -> anyhow::Result<()> {
+    let tasks = Tasks::default();
+    let signal = signals::shutdown_requested();
+    let (name, mut announced) = (settings.name.clone(), false);
+    let (told, mut tell) = tokio::sync::mpsc::channel(1);
+    let node = Node::start(settings, THIS_PROGRAM.as_ref(), &tasks, move || {
+        // A full channel says the same already.
+        let _ = told.try_send(());
+    })
+    .await?;
+    let address = node.address;
+    tracing::info!(%address, sandbox = ?node.sandbox.mode, "started");
+    let mut signal = std::pin::pin!(signal);
+    let signal = loop {
+        tokio::select! {
+            signal = &mut signal => break signal.context("cannot watch for signals")?,
+            Some(()) = tell.recv(), if !announced => {
+                announced = true;
+                // One line that scripts and service managers may wait for.
+                let _ = writeln!(std::io::stdout(), "worker {name} ready on {address}");
+            }
+        }
+    };
+    tracing::info!(signal, "stopping; running jobs may end");
+    tokio::select! {
+        () = node.drain() => {}
+        again = signals::shutdown_requested() => {
+            tracing::warn!(signal = again.context("cannot watch for signals")?, "stopping at once");
+        }
+    }
+    match node.stop().await {
+        Ended::Cleanly => Ok(()),
+        Ended::Abandoned(count) => anyhow::bail!("{count} tasks did not end in time"),
+    }
+}
+
+/// Prints an error with its causes, and what to do about it where that is clear.
+fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
+    eprintln!("rdcc-worker: error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  cause: {cause}");
+    }
+    if let Some(hint) = hint(error) {
+        eprintln!("  hint: {hint}");
+    }
+    ExitCode::from(status)
+}
+
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    use rdcc::runtime::channel::ListenError;
+    use rdcc::worker::node::StartError;
+    use rdcc::worker::settings::SettingsError;
+    if let Some(ListenError::NotLoopback(_)) = error.chain().find_map(|cause| cause.downcast_ref()) {
+        return Some("listen on 127.0.0.1 and let agents come through a tunnel, for instance ssh -L or WireGuard");
+    }
+    let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if system.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse) {
+        return Some("another worker may be running; `--listen` chooses another port");
+    }
+    match error.downcast_ref::<StartError>() {
+        Some(StartError::InUse(_)) => return Some("stop it, or give each worker of a machine its own `--state-dir`"),
+        Some(StartError::Sandbox(_)) => return Some("`rdcc-worker doctor` explains what is missing on this node"),
+        Some(StartError::Coordinator { .. }) => return Some("give `--coordinator http://HOST:PORT`"),
+        _ => {}
+    }
+    match error.downcast_ref::<SettingsError>() {
+        Some(SettingsError::Missing(_)) => Some(
+            "a worker needs `--coordinator http://HOST:7420`, `--listen 127.0.0.1:PORT` and `--state-dir DIR`, \
+             or the same in /etc/rdcc/worker.toml",
+        ),
+        _ => None,
+    }
 }

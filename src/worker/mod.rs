@@ -3,12 +3,14 @@
 //! It stages what a job reads, runs the unmodified compiler in a private root, and hands back everything it wrote.
 
 pub mod admission;
+pub mod coordinator_rpc;
 pub mod executor;
 pub mod isolated;
 pub mod link;
 pub mod link_service;
 pub mod mirror;
 pub mod mirror_plan;
+pub mod node;
 pub mod outputs;
 pub mod power;
 mod process;

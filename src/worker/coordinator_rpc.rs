@@ -1,0 +1,72 @@
+//! Asks the coordinator for toolchains: what they consist of, and their bundles.
+
+use tokio_stream::StreamExt;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::toolchains::{BundleSource, BundleStream, Offer, SourceError};
+use crate::digest::Digest;
+use crate::ids::ToolchainId;
+use crate::protocol::{MESSAGE_BYTES_MAX, wire};
+use crate::runtime::channel;
+use crate::toolchains::bundle::BundleRef;
+use crate::toolchains::manifest::Manifest;
+
+use std::sync::Arc;
+
+/// The coordinator as a source of toolchains. Connects when first asked, and again when that is needed.
+#[derive(Debug, Clone)]
+pub struct CoordinatorBundles {
+    client: wire::toolchains_client::ToolchainsClient<Channel>,
+}
+
+impl CoordinatorBundles {
+    /// Names the coordinator, `http://HOST:PORT`. Has to be called within a runtime.
+    pub fn new(coordinator: &str) -> Result<Self, tonic::transport::Error> {
+        let channel = channel::endpoint(coordinator)?.connect_lazy();
+        let client = wire::toolchains_client::ToolchainsClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { client })
+    }
+}
+
+impl BundleSource for CoordinatorBundles {
+    async fn describe(&self, id: ToolchainId) -> Result<Offer, SourceError> {
+        let which = wire::show_request::Which::Toolchain(id.0.as_bytes().to_vec());
+        let request = wire::ShowRequest { which: Some(which) };
+        let mut client = self.client.clone();
+        let record = client.show(request).await.map_err(source_error)?.into_inner();
+        let damaged = |what: String| SourceError::Damaged(what);
+        let summary = record.summary.ok_or_else(|| damaged("no summary".to_owned()))?;
+        let manifest = Manifest::decode(&record.manifest).map_err(|error| damaged(error.to_string()))?;
+        let digest = Digest::from_slice(&summary.bundle_digest).map_err(|error| damaged(error.to_string()))?;
+        Ok(Offer {
+            manifest: Arc::new(manifest),
+            bundle: BundleRef {
+                digest,
+                size: summary.bundle_size,
+            },
+        })
+    }
+
+    async fn fetch(&self, id: ToolchainId, offset: u64) -> Result<BundleStream, SourceError> {
+        let request = wire::FetchBundleRequest {
+            toolchain: id.0.as_bytes().to_vec(),
+            offset,
+        };
+        let mut client = self.client.clone();
+        let chunks = client.fetch_bundle(request).await.map_err(source_error)?.into_inner();
+        Ok(Box::pin(
+            chunks.map(|chunk| chunk.map(|chunk| chunk.data).map_err(source_error)),
+        ))
+    }
+}
+
+fn source_error(status: Status) -> SourceError {
+    match status.code() {
+        Code::NotFound => SourceError::Unknown,
+        Code::DataLoss => SourceError::Damaged(status.message().to_owned()),
+        _ => SourceError::Unavailable(status.message().to_owned()),
+    }
+}

@@ -1,0 +1,300 @@
+//! A whole worker: its state directory, stores, sandbox, service and session, and how it stops in order.
+//!
+//! Stopping lets running jobs end within a grace period, and tells the coordinator at once that no more are taken.
+//! Invariant: one process at a time uses a state directory.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use super::admission::Door;
+use super::coordinator_rpc::CoordinatorBundles;
+use super::executor::Executor;
+use super::link_service::LinkService;
+use super::mirror::{Mirrors, Owner};
+use super::power;
+use super::sandbox::{self, Launcher, SandboxError, SandboxReport, SandboxSettings};
+use super::session::{Identity, Session, memory_field};
+use super::settings::Settings;
+use super::toolchains::WorkerToolchains;
+use crate::runtime::channel::{self, ListenError};
+use crate::runtime::tasks::{Ended, Tasks};
+use crate::store::disk::{DiskStore, StoreError};
+use crate::toolchains::host::Host;
+use crate::toolchains::installed::{InstallError, ToolchainStore};
+
+/// Time that running jobs have to end when the worker is asked to stop: most compiles take less, and service managers
+/// lose patience after a minute and a half.
+pub const JOBS_GRACE: Duration = Duration::from_secs(30);
+/// Time for everything else to end after that.
+const TASKS_GRACE: Duration = Duration::from_secs(10);
+
+/// A worker that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory cannot be used.
+    #[error("cannot use the state directory `{}`", path.display())]
+    StateDir {
+        /// The directory, or what in it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process uses it.
+    #[error("another worker uses the state directory `{}`", .0.display())]
+    InUse(PathBuf),
+    /// The blob store does not open.
+    #[error("cannot open the store of inputs")]
+    Blobs(#[from] StoreError),
+    /// The toolchain store does not open.
+    #[error("cannot open the store of toolchains")]
+    Toolchains(#[from] InstallError),
+    /// Jobs cannot be isolated.
+    #[error("cannot run jobs")]
+    Sandbox(#[from] SandboxError),
+    /// The coordinator's address is none.
+    #[error("`{address}` is not the address of a coordinator")]
+    Coordinator {
+        /// What was given.
+        address: String,
+        /// Why not.
+        source: tonic::transport::Error,
+    },
+    /// It cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Node {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How its jobs are isolated.
+    pub sandbox: SandboxReport,
+    door: Door,
+    tasks: Tasks,
+    /// Held for as long as the state directory is used.
+    _lock: File,
+}
+
+impl Node {
+    /// Starts a worker. `launcher_program` is a program that becomes the sandbox's launcher when asked to, normally this
+    /// one. `joined` is called whenever the coordinator has welcomed the worker.
+    pub async fn start(
+        settings: &Settings,
+        launcher_program: &Path,
+        tasks: &Tasks,
+        joined: impl FnMut() + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let wanted = channel::listen_address(&settings.listen)?;
+        let bundles = CoordinatorBundles::new(&settings.coordinator).map_err(|source| StartError::Coordinator {
+            address: settings.coordinator.clone(),
+            source,
+        })?;
+        let lock = lock_state(&settings.state_dir)?;
+        let listener = channel::listen(wanted).await?;
+        let address = listener.local_addr().map_err(|source| ListenError::Bind {
+            address: wanted,
+            source,
+        })?;
+        let (opening, program) = (settings.clone(), launcher_program.to_owned());
+        let parts = tasks.blocking(move || Parts::open(&opening, &program)).await?;
+        let door = Door::new(settings.slots);
+        let report = Box::new(|progress: super::toolchains::FetchProgress| {
+            let (received, total) = (progress.received_bytes, progress.total_bytes);
+            tracing::info!(toolchain = %progress.toolchain, received, total, "fetching a toolchain");
+        });
+        let toolchains = WorkerToolchains::new(parts.toolchains, bundles, tasks.clone(), report);
+        let toolchains = Arc::new(toolchains);
+        let sandbox = parts.launcher.report().clone();
+        let executor = Arc::new(Executor {
+            door: door.clone(),
+            toolchains: toolchains.clone(),
+            mirrors: parts.mirrors.clone(),
+            sandbox: Arc::new(parts.launcher),
+            ceilings: settings.limits,
+            blob_quota_bytes: settings.blob_quota_bytes,
+            tasks: tasks.clone(),
+        });
+        let service = LinkService::new(executor, parts.blobs, tasks.clone()).into_server();
+        let serving = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .add_service(service)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), tasks.token().cancelled_owned());
+        tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the worker's listener failed");
+            }
+        });
+        let session = Session {
+            coordinator: settings.coordinator.clone(),
+            identity: identity(settings, address, parts.power, &sandbox),
+            places: Arc::new(door.clone()),
+            toolchains,
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(session.run(joined));
+        // What an earlier life left behind is removed while the first jobs come in.
+        let mirrors = parts.mirrors;
+        let sweeping = tasks.clone();
+        tasks.spawn(async move { sweeping.blocking(move || mirrors.sweep()).await });
+        Ok(Self {
+            address,
+            sandbox,
+            door,
+            tasks: tasks.clone(),
+            _lock: lock,
+        })
+    }
+
+    /// Takes no more jobs, and returns when none runs any more or [`JOBS_GRACE`] is over.
+    pub async fn drain(&self) {
+        self.door.close();
+        if tokio::time::timeout(JOBS_GRACE, self.door.idle()).await.is_err() {
+            tracing::warn!("jobs are still running; they are killed");
+        }
+    }
+
+    /// Ends everything.
+    pub async fn stop(self) -> Ended {
+        self.tasks.shut_down(TASKS_GRACE).await
+    }
+}
+
+/// What takes time to open.
+struct Parts {
+    blobs: DiskStore,
+    toolchains: ToolchainStore,
+    mirrors: Mirrors,
+    launcher: Launcher,
+    power: f64,
+}
+
+impl Parts {
+    fn open(settings: &Settings, launcher_program: &Path) -> Result<Self, StartError> {
+        let state = &settings.state_dir;
+        let roots = state.join("roots");
+        // Jobs see their roots through this directory, as whoever they run as.
+        make_directory(&roots, 0o711)?;
+        let blobs = DiskStore::open(&state.join("blobs"), settings.blob_quota_bytes)?;
+        let toolchains = ToolchainStore::open(&roots.join("toolchains"), settings.toolchain_quota_bytes)?;
+        let launcher = sandbox::start(SandboxSettings {
+            launcher_program: launcher_program.to_owned(),
+            lower_base: roots.clone(),
+            job_user: sandbox::JobUser::default(),
+            niceness: settings.niceness,
+        })?;
+        let owner = launcher.report().job_user.map(|user| Owner {
+            uid: user.uid,
+            gid: user.gid,
+        });
+        let mirrors = roots.join("mirrors");
+        let mirrors = Mirrors::open(&mirrors, blobs.clone(), owner, settings.mirror_quota_bytes)
+            .map_err(|source| StartError::StateDir { path: mirrors, source })?;
+        Ok(Self {
+            blobs,
+            toolchains,
+            mirrors,
+            launcher,
+            power: settings.power.unwrap_or_else(|| measured_power(state)),
+        })
+    }
+}
+
+fn lock_state(state: &Path) -> Result<File, StartError> {
+    make_directory(state, 0o755)?;
+    let path = state.join("lock");
+    let failed = |source| StartError::StateDir {
+        path: path.clone(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::InUse(state.to_owned())),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|source| StartError::StateDir {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Returns this machine's power, measured once per processor model and program version.
+fn measured_power(state: &Path) -> f64 {
+    let path = state.join("power");
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let key = power_key(&cpuinfo);
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    let known = kept.strip_prefix(&key).and_then(|rest| rest.trim().parse().ok());
+    known.unwrap_or_else(|| {
+        tracing::info!("measuring this machine's power");
+        let power = power::measure();
+        // If it is not kept, the next start measures again.
+        let _ = fs::write(&path, format!("{key}{power:.3}\n"));
+        power
+    })
+}
+
+/// What a measurement holds for: the processor's model as the kernel names it, and this program's version.
+fn power_key(cpuinfo: &str) -> String {
+    let model = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name") || line.starts_with("Hardware"));
+    let model = model
+        .and_then(|line| line.split_once(':'))
+        .map_or("unknown", |(_, model)| model.trim());
+    format!("{model}\nrdcc {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn identity(settings: &Settings, address: SocketAddr, power: f64, sandbox: &SandboxReport) -> Identity {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    Identity {
+        name: settings.name.clone(),
+        address: settings.address.clone().unwrap_or_else(|| address.to_string()),
+        slots: settings.slots,
+        power,
+        host_kind: Host::current().to_string(),
+        memory_bytes: memory_field(&meminfo, "MemTotal:"),
+        sandbox: format!("{:?}", sandbox.mode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_directory_serves_one_worker_at_a_time() {
+        let state = tempfile::tempdir().expect("temporary directory");
+        let held = lock_state(state.path()).expect("free");
+        assert!(matches!(lock_state(state.path()), Err(StartError::InUse(_))));
+        drop(held);
+        assert!(lock_state(state.path()).is_ok());
+    }
+
+    #[test]
+    fn power_is_kept_for_the_same_processor_only() {
+        let pc = power_key("processor: 0\nmodel name\t: Some CPU @ 2 GHz\n");
+        assert!(pc.starts_with("Some CPU @ 2 GHz\nrdcc "));
+        assert_ne!(pc, power_key("Hardware\t: Allwinner sun7i (A20) Family\n"));
+        assert!(power_key("").starts_with("unknown\n"));
+    }
+}
