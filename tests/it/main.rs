@@ -5,4 +5,5 @@ mod coordinator;
 mod real_gcc;
 mod sandbox;
 mod tidy;
+mod worker;
 mod wrapper;
