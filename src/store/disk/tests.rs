@@ -86,6 +86,14 @@ fn flipped_bit_is_found_and_the_blob_dropped() {
         let path = fixture.file(content);
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         fs::write(&path, b"some hexder").unwrap();
+        // The clock of files ticks in milliseconds, and this test is faster.
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(1);
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
         if restart {
             fixture.reopen();
         }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
+use std::process::{Command as Process, Output, Stdio};
 
 use super::{CaptureError, Surroundings};
 use crate::toolchains::definition::Command;
@@ -113,41 +113,51 @@ impl Driver<'_> {
     /// Returns `argv[0]` of the compiler that answers in the end, which differs from ours below a wrapper.
     /// `None` when the answer is not gcc's.
     pub(super) fn behind_wrappers(&self) -> Result<Option<OsString>, CaptureError> {
-        let said = self.run("-v")?.stderr;
-        let line = said
-            .split(|byte| *byte == b'\n')
-            .find_map(|line| line.strip_prefix(b"COLLECT_GCC="));
-        Ok(line.map(|name| OsString::from_vec(name.to_vec())))
+        let output = self.run("-v")?;
+        let mut lines = output.stderr.split(|byte| *byte == b'\n');
+        match lines.find_map(|line| line.strip_prefix(b"COLLECT_GCC=")) {
+            // Whether it succeeds does not matter: a wrapper that adds options for the linker makes it try to link.
+            Some(name) => Ok(Some(OsString::from_vec(name.to_vec()))),
+            None if output.status.success() => Ok(None),
+            None => Err(self.refused("-v", &output)),
+        }
     }
 
     fn ask(&self, question: &str) -> Result<OsString, CaptureError> {
-        let mut said = self.run(question)?.stdout;
+        let output = self.run(question)?;
+        if !output.status.success() {
+            return Err(self.refused(question, &output));
+        }
+        let mut said = output.stdout;
         let end = said.iter().position(|byte| *byte == b'\n').unwrap_or(said.len());
         said.truncate(end);
         Ok(OsString::from_vec(said))
     }
 
-    fn run(&self, question: &str) -> Result<std::process::Output, CaptureError> {
+    fn run(&self, question: &str) -> Result<Output, CaptureError> {
         let path: Vec<&OsStr> = self.surroundings.path.iter().map(|path| path.as_os_str()).collect();
-        let output = Process::new(self.path)
+        Process::new(self.path)
             .args(self.flags)
             .arg(question)
             .env_clear()
             .envs(self.surroundings.environment.iter().map(|(name, value)| (name, value)))
             .env("PATH", path.join(OsStr::new(":")))
             .env("LC_ALL", "C")
+            // Should a wrapper start what stands in for a compiler on `PATH`, that has to stay out of the way.
+            .env("RDCC_DISABLE", "1")
+            .env("CCACHE_DISABLE", "1")
             .stdin(Stdio::null())
             .output()
-            .map_err(|error| CaptureError::io("start", self.path, error))?;
-        if output.status.success() {
-            return Ok(output);
-        }
+            .map_err(|error| CaptureError::io("start", self.path, error))
+    }
+
+    fn refused(&self, question: &str, output: &Output) -> CaptureError {
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(CaptureError::Refused {
+        CaptureError::Refused {
             compiler: self.path.to_owned(),
             question: question.to_owned(),
             said: said.lines().next().unwrap_or_default().chars().take(300).collect(),
-        })
+        }
     }
 }
 

@@ -203,6 +203,32 @@ fn buildroot_wrapper_brings_its_neighbour() {
 }
 
 #[test]
+fn compiled_wrapper_is_followed_by_what_its_compiler_says() {
+    let sdk = FakeSdk::new();
+    let source = sdk.path("wrapper.c");
+    let program = format!(
+        "#include <unistd.h>\nint main(int c, char **v) {{ v[0] = \"{0}\"; return execv(v[0], v); }}\n",
+        sdk.path("bin/x-gcc").display()
+    );
+    fs::write(&source, program).unwrap();
+    let wrapper = sdk.path("wrap/y-gcc");
+    fs::create_dir(wrapper.parent().unwrap()).unwrap();
+    let compiled = std::process::Command::new("gcc")
+        .arg(&source)
+        .arg("-o")
+        .arg(&wrapper)
+        .status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        println!("skipped: no gcc here");
+        return;
+    }
+    let captured = sdk.capture(wrapper.to_str().unwrap(), "").unwrap();
+    for name in ["wrap/y-gcc", "bin/x-gcc", "bin/x-gcc-12", "lib/gcc/x/12/cc1"] {
+        assert!(captured.manifest.entry(&sdk.path(name)).is_some(), "{name}");
+    }
+}
+
+#[test]
 fn missing_loader_and_library_name_the_file_that_needs_them() {
     let sdk = FakeSdk::new();
     let include = |path: &Path| format!("include = [\"{}\"]\n", path.display());
