@@ -125,8 +125,7 @@ impl Node {
             tasks: tasks.clone(),
         });
         let service = LinkService::new(executor, parts.blobs, tasks.clone()).into_server();
-        let serving = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
+        let serving = channel::server()
             .add_service(service)
             .serve_with_incoming_shutdown(TcpListenerStream::new(listener), tasks.token().cancelled_owned());
         tasks.spawn(async move {
