@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::lane::Lane;
 use super::running::Running;
 use super::{Command, Mode, SandboxError, SandboxReport, SandboxSettings, request};
+use crate::job::Usage;
 
 /// The worker's handle on the sandbox. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,12 +44,16 @@ impl Idle {
 ///
 /// Needs no runtime and may be called at any time. Blocks for some milliseconds.
 pub fn start(settings: SandboxSettings) -> Result<Launcher, SandboxError> {
-    let modes: &[Mode] = if rustix::process::geteuid().is_root() {
+    start_with(settings, modes())
+}
+
+/// Returns the modes that are open to this user, best first.
+pub fn modes() -> &'static [Mode] {
+    if rustix::process::geteuid().is_root() {
         &[Mode::UserOverlay, Mode::RootOverlay, Mode::UserBinds, Mode::RootBinds]
     } else {
         &[Mode::UserOverlay, Mode::UserBinds]
-    };
-    start_with(settings, modes)
+    }
 }
 
 /// As [`start`], with the first of `modes` that works.
@@ -82,18 +87,28 @@ pub fn start_with(settings: SandboxSettings, modes: &[Mode]) -> Result<Launcher,
 impl Launcher {
     /// Starts `command` and returns when its program is executing. Runs as many at once as it is asked to.
     pub async fn run(&self, command: Command) -> Result<Running, SandboxError> {
+        let frame = request::frame(&command, &self.shared.settings.lower_base)?;
+        self.begin(&frame, &command).await
+    }
+
+    /// Runs a job that ends as soon as it begins, in a root without layers, and returns what it used.
+    pub async fn trial(&self) -> Result<Usage, SandboxError> {
+        let (frame, command) = request::trial();
+        Ok(self.begin(&frame, &command).await?.finished().await?.usage)
+    }
+
+    async fn begin(&self, frame: &[u8], command: &Command) -> Result<Running, SandboxError> {
         let shared = &*self.shared;
-        let frame = request::frame(&command, &shared.settings.lower_base)?;
         let mode = shared.report.mode;
         // A launcher may have died while it was idle; nothing of this job has happened then.
         while let Some(lane) = shared.idle.take() {
-            match Running::start(lane, &shared.idle, mode, &frame, &command).await {
+            match Running::start(lane, &shared.idle, mode, frame, command).await {
                 Err(SandboxError::LauncherDied) => {}
                 other => return other,
             }
         }
         let lane = Lane::start_more(&shared.settings, mode).await?;
-        Running::start(lane, &shared.idle, mode, &frame, &command).await
+        Running::start(lane, &shared.idle, mode, frame, command).await
     }
 
     /// Says how jobs run here, and why not better.

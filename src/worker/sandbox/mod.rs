@@ -15,6 +15,7 @@ use crate::job::{Status, Terminal, Usage};
 
 mod channel;
 mod inside;
+mod landlock;
 mod lane;
 mod launcher;
 mod limits;
@@ -23,7 +24,8 @@ mod running;
 mod upper;
 mod wire;
 
-pub use launcher::{Launcher, start, start_with};
+pub use landlock::landlock_version;
+pub use launcher::{Launcher, modes, start, start_with};
 pub use running::{KillSwitch, Running};
 pub use upper::{Change, ChangeKind, UpperDir};
 
@@ -157,6 +159,17 @@ pub enum Mode {
     RootBinds,
 }
 
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Mode::UserOverlay => "user name space, overlay",
+            Mode::RootOverlay => "root, overlay",
+            Mode::UserBinds => "user name space, bind mounts",
+            Mode::RootBinds => "root, bind mounts",
+        })
+    }
+}
+
 /// What the probe found when the sandbox started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxReport {
@@ -218,7 +231,7 @@ pub enum SandboxError {
 }
 
 fn list(refused: &[(Mode, String)]) -> String {
-    let lines: Vec<String> = refused.iter().map(|(mode, why)| format!("{mode:?}: {why}")).collect();
+    let lines: Vec<String> = refused.iter().map(|(mode, why)| format!("{mode}: {why}")).collect();
     lines.join("; ")
 }
 

@@ -3,12 +3,16 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use super::wire::{FRAME_BYTES_MAX, HEADER_BYTES, Job, Program, Request};
-use super::{Command, SandboxError};
+use super::{Command, JobLimits, SandboxError};
 
 /// Bytes for the names of all layers together: they go into one page of mount options, with some others.
 const LAYER_NAMES_BYTES_MAX: usize = 3500;
+
+/// More than any trial takes, on a board that swaps.
+const TRIAL_TIME: Duration = Duration::from_secs(10);
 
 /// Returns the frame that asks for `command`, with its lower directories named relative to `base`.
 pub(super) fn frame(command: &Command, base: &Path) -> Result<Vec<u8>, SandboxError> {
@@ -53,18 +57,44 @@ pub(super) fn frame(command: &Command, base: &Path) -> Result<Vec<u8>, SandboxEr
     if texts.any(has_nul) {
         return Err(SandboxError::BadCommand("it has a NUL byte"));
     }
-    let frame = Request::Job(Box::new(job(command, layers))).encode();
+    let program = Program::Execute(command.program.clone());
+    let frame = Request::Job(Box::new(job(command, layers, program))).encode();
     if frame.len() - HEADER_BYTES > FRAME_BYTES_MAX {
         return Err(SandboxError::BadCommand("it is longer than any kernel takes"));
     }
     Ok(frame)
 }
 
-fn job(command: &Command, layers: Vec<PathBuf>) -> Job {
+/// Returns a job that does nothing, and the frame that asks for it.
+pub(super) fn trial() -> (Vec<u8>, Command) {
+    let command = Command {
+        lower: Vec::new(),
+        program: PathBuf::new(),
+        argv: Vec::new(),
+        env: Vec::new(),
+        cwd: "/tmp".into(),
+        umask: 0o022,
+        terminal: None,
+        limits: JobLimits {
+            memory_bytes: u64::MAX,
+            cpu: TRIAL_TIME,
+            wall: TRIAL_TIME,
+            processes: 8,
+            output_bytes: 1 << 20,
+            text_bytes: 0,
+        },
+        make_dirs: Vec::new(),
+        writable_dirs: Vec::new(),
+    };
+    let job = job(&command, Vec::new(), Program::Nothing);
+    (Request::Job(Box::new(job)).encode(), command)
+}
+
+fn job(command: &Command, layers: Vec<PathBuf>, program: Program) -> Job {
     let limits = &command.limits;
     Job {
         layers,
-        program: Program::Execute(command.program.clone()),
+        program,
         argv: command.argv.clone(),
         env: command.env.clone(),
         cwd: command.cwd.clone(),
@@ -112,8 +142,6 @@ fn has_nul(text: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::sandbox::JobLimits;
-    use std::time::Duration;
 
     fn command() -> Command {
         Command {

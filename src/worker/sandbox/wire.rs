@@ -48,6 +48,8 @@ pub(super) enum Program {
     Execute(PathBuf),
     /// The launcher's own look around from inside: status 0 when the root holds what it promises.
     SelfCheck,
+    /// Nothing: ends with status 0 at once.
+    Nothing,
 }
 
 /// One job, checked and with its paths as the launcher sees them.
@@ -253,6 +255,7 @@ impl Frame {
         match &job.program {
             Program::Execute(path) => self.tag(0).path(path),
             Program::SelfCheck => self.tag(1),
+            Program::Nothing => self.tag(2),
         };
         self.count(job.argv.len());
         for argument in &job.argv {
@@ -350,6 +353,7 @@ impl<'a> Body<'a> {
             program: match self.byte()? {
                 0 => Program::Execute(self.path()?),
                 1 => Program::SelfCheck,
+                2 => Program::Nothing,
                 _ => return Err(Garbled),
             },
             argv: self.list(Self::text)?,

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rdcc::job::Status;
+use rdcc::worker::doctor::{self, State};
 use rdcc::worker::sandbox::{LAUNCHER_ARGUMENT, Mode, SandboxError, start, start_with};
 use rustix::process::{Pid, Signal};
 
@@ -240,3 +241,25 @@ fn the_best_way_is_taken_and_its_job_can_be_run() {
     let finished = runtime.block_on(world.run(world.job(&["exit", "3"]))).unwrap();
     assert_eq!(finished.status, Status::Exited(3));
 }
+
+sandbox_test!(
+    the_doctor_agrees_with_what_works,
+    &[Mode::UserOverlay],
+    |world| async move {
+        let report = doctor::examine(settings(world.base.path())).await;
+        let (mode, usage) = report.sandbox.clone().unwrap();
+        assert_eq!(mode, Mode::UserOverlay);
+        assert!(usage.wall > Duration::ZERO);
+        let best = &report.findings[0];
+        assert_eq!(
+            (best.subject, &best.state),
+            ("jobs in a user name space, overlay", &State::Yes)
+        );
+        let text = report.to_string();
+        assert!(
+            text.starts_with("jobs run isolated: user name space, overlay\n"),
+            "{text}"
+        );
+        println!("{text}");
+    }
+);
