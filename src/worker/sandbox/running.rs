@@ -2,8 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::lane::{Killer, Lane, Link};
@@ -33,22 +32,48 @@ pub struct Running {
     limits: JobLimits,
     started: Instant,
     killer: Killer,
-    /// Whether the caller has killed the job.
-    given_up: Arc<AtomicBool>,
+    switch: KillSwitch,
 }
 
-/// Kills a job, also while [`Running::finished`] waits for it.
+/// Kills a job, also while [`Running::finished`] waits for it. Does nothing once the job has ended, when its launcher may
+/// have another one.
 #[derive(Debug, Clone)]
-pub struct KillSwitch {
-    killer: Killer,
-    given_up: Arc<AtomicBool>,
+pub struct KillSwitch(Arc<Mutex<Switch>>);
+
+#[derive(Debug)]
+struct Switch {
+    /// Gone with the job.
+    killer: Option<Killer>,
+    pressed: bool,
 }
 
 impl KillSwitch {
+    fn new(killer: Killer) -> Self {
+        Self(Arc::new(Mutex::new(Switch {
+            killer: Some(killer),
+            pressed: false,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Switch> {
+        // A switch is whole after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Kills every process of the job, soon. [`Running::finished`] then returns.
     pub fn kill(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
-        self.killer.kill();
+        let mut switch = self.lock();
+        if let Some(killer) = &switch.killer {
+            killer.kill();
+            switch.pressed = true;
+        }
+    }
+
+    /// Takes the switch off the launcher. Returns whether it was used.
+    fn retire(&self) -> bool {
+        let mut switch = self.lock();
+        switch.killer = None;
+        switch.pressed
     }
 }
 
@@ -74,6 +99,7 @@ impl Running {
                 let written = link.descriptor().ok_or(SandboxError::LauncherDied)?;
                 return Ok(Self {
                     killer: link.killer(),
+                    switch: KillSwitch::new(link.killer()),
                     link,
                     idle: idle.clone(),
                     stdout,
@@ -85,13 +111,20 @@ impl Running {
                     },
                     limits: command.limits,
                     started,
-                    given_up: Arc::default(),
                 });
             }
             Event::NotExecuted { errno } => SandboxError::Program {
                 program: command.program.clone(),
                 source: io::Error::from_raw_os_error(errno),
             },
+            // Only the node's own need of memory kills a job that early.
+            Event::Reaped(_) => {
+                idle.put(link.into_lane()?);
+                return Err(SandboxError::Root {
+                    step: "being killed before the program began".to_owned(),
+                    source: io::ErrorKind::OutOfMemory.into(),
+                });
+            }
             event => not_begun(event),
         };
         reaped(&mut link, &mut None).await?;
@@ -101,15 +134,12 @@ impl Running {
 
     /// Kills every process of the job, soon. [`Running::finished`] then returns.
     pub fn kill(&self) {
-        self.kill_switch().kill();
+        self.switch.kill();
     }
 
     /// Returns what kills the job while [`Running::finished`] waits for it.
     pub fn kill_switch(&self) -> KillSwitch {
-        KillSwitch {
-            killer: self.killer.clone(),
-            given_up: self.given_up.clone(),
-        }
+        self.switch.clone()
     }
 
     /// Waits for the end of the job, enforcing its wall clock and text limits meanwhile.
@@ -128,11 +158,11 @@ impl Running {
         );
         let Ended { status, cost } = ended?;
         let wall = self.started.elapsed();
+        let given_up = self.switch.retire();
         self.idle.put(link.into_lane()?);
         let stdout = stdout.map_err(|source| io_error("reading a job's standard output", source))?;
         let stderr = stderr.map_err(|source| io_error("reading a job's standard error", source))?;
 
-        let given_up = self.given_up.load(Ordering::Relaxed);
         let mut killed_by = cut.into_inner();
         let status = status.unwrap_or(KILLED);
         if killed_by.is_none() && !given_up {
@@ -194,7 +224,7 @@ fn not_begun(event: Event) -> SandboxError {
             step,
             source: io::Error::from_raw_os_error(errno),
         },
-        // The job's first process was killed before the program began, or the launcher says what makes no sense.
+        // The launcher says what makes no sense.
         _ => SandboxError::LauncherDied,
     }
 }

@@ -40,6 +40,15 @@ sandbox_test!(kill_ends_a_job_and_its_children, EVERY_WAY, |world| async move {
     world.probe(&["exit", "0"]).await;
 });
 
+sandbox_test!(a_switch_kills_its_own_job_only, EVERY_WAY, |world| async move {
+    let running = world.launcher.run(world.job(&["exit", "0"])).await.unwrap();
+    let old = running.kill_switch();
+    running.finished().await.unwrap();
+    let running = world.launcher.run(world.job(&["exit", "7"])).await.unwrap();
+    old.kill();
+    assert_eq!(running.finished().await.unwrap().status, Status::Exited(7));
+});
+
 sandbox_test!(a_job_that_is_dropped_is_killed, EVERY_WAY, |world| async move {
     let token = token("drop");
     let running = world
