@@ -226,6 +226,7 @@ pub fn capture(
         gathering.add_compiler(*language, &path)?;
         compilers.insert(*language, path);
     }
+    let machines = libraries::machines(&gathering.tree)?;
     for path in &variant.include {
         gathering.tree.add_all(path)?;
     }
@@ -233,7 +234,7 @@ pub fn capture(
         mut tree, mut by_path, ..
     } = gathering;
     add_merged_usr(&mut tree)?;
-    let library_path = Libraries::new(&mut tree).close()?;
+    let library_path = Libraries::new(&mut tree, machines).close()?;
     for directory in &library_path {
         tree.add(directory)?;
     }

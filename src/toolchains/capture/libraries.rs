@@ -40,17 +40,21 @@ struct Loader {
 /// Gathers loaders and libraries for everything in a [`Tree`].
 pub(super) struct Libraries<'a> {
     tree: &'a mut Tree,
+    /// What the compiler's own programs are made for. Others (an included system root is full of the target's) are files
+    /// like any other: nothing here starts them.
+    machines: Vec<Machine>,
     configured: Vec<PathBuf>,
     loaders: BTreeMap<PathBuf, Loader>,
     library_path: BTreeSet<PathBuf>,
 }
 
 impl<'a> Libraries<'a> {
-    pub(super) fn new(tree: &'a mut Tree) -> Self {
+    pub(super) fn new(tree: &'a mut Tree, machines: Vec<Machine>) -> Self {
         let mut configured = Vec::new();
         read_conf(Path::new("/etc/ld.so.conf"), CONF_DEPTH_MAX, &mut configured);
         Self {
             tree,
+            machines,
             configured,
             loaders: BTreeMap::new(),
             library_path: BTreeSet::new(),
@@ -64,7 +68,9 @@ impl<'a> Libraries<'a> {
         let mut libraries = Vec::new();
         let mut usual: Vec<(Machine, PathBuf)> = Vec::new();
         for path in self.tree.files() {
-            let Some(elf) = read_elf(&path)? else {
+            // The compiler's own programs have been read before; a damaged file elsewhere is a file like any other.
+            let elf = read_elf(&path).ok().flatten();
+            let Some(elf) = elf.filter(|elf| self.machines.contains(&elf.machine)) else {
                 continue;
             };
             let Some(interpreter) = elf.interpreter.clone() else {
@@ -214,6 +220,19 @@ impl<'a> Libraries<'a> {
         }
         Err(missing(looked))
     }
+}
+
+/// Returns what the programs and libraries in a tree are made for.
+pub(super) fn machines(tree: &Tree) -> Result<Vec<Machine>, CaptureError> {
+    let mut found = Vec::new();
+    for path in tree.files() {
+        if let Some(elf) = read_elf(&path)?
+            && !found.contains(&elf.machine)
+        {
+            found.push(elf.machine);
+        }
+    }
+    Ok(found)
 }
 
 fn read_elf(path: &Path) -> Result<Option<Elf>, CaptureError> {

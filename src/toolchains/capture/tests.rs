@@ -276,6 +276,17 @@ fn libraries_are_followed_by_rpath_and_only_of_the_same_machine() {
 }
 
 #[test]
+fn programs_of_the_target_in_an_included_system_root_need_no_loader() {
+    let sdk = FakeSdk::new();
+    let mut tool = Sample::new(Some("/lib/ld-linux.so.3"), &["libc.so.6"]);
+    tool.machine = 40;
+    tool.wide = false;
+    let tool = sdk.executable("sysroot/bin/tool", tool.bytes());
+    let more = format!("include = [\"{}\"]\n", sdk.path("sysroot").display());
+    assert!(sdk.capture("x-gcc", &more).unwrap().manifest.covers(&tool));
+}
+
+#[test]
 fn included_directory_comes_whole_and_keeps_dangling_links() {
     let sdk = FakeSdk::new();
     fs::create_dir_all(sdk.path("more/empty")).unwrap();
