@@ -71,25 +71,37 @@ impl DependencyOptions {
         }
     }
 
-    /// Settles the request for the compile that `plan` describes. An error is the name of a file that is not regular.
-    pub fn resolve(self, plan: &Plan<'_>) -> Result<Option<DependencyRequest>, OsString> {
+    /// Tells whether anything but the kind of list was said.
+    fn shapes_a_list(&self) -> bool {
+        self.phony
+            || self.file.is_some()
+            || self.preprocessor_file.is_some()
+            || !self.raw_targets.is_empty()
+            || !self.quoted_targets.is_empty()
+            || !self.preprocessor_targets.is_empty()
+    }
+
+    /// Settles the request for the compile that `plan` describes.
+    ///
+    /// An error is the name of a file that is not regular, or nothing: then gcc itself will complain.
+    pub fn resolve(self, plan: &Plan<'_>) -> Result<Option<DependencyRequest>, Option<OsString>> {
+        if !plan.language.is_preprocessed_here() {
+            return Ok(None);
+        }
         let driver_kind = if self.user {
             Some(DependencyKind::User)
         } else {
             self.all.then_some(DependencyKind::All)
         };
         let Some(kind) = self.preprocessor_kind.or(driver_kind) else {
-            return Ok(None);
+            return if self.shapes_a_list() { Err(None) } else { Ok(None) };
         };
-        if !plan.language.is_preprocessed_here() {
-            return Ok(None);
-        }
         let file = match (self.preprocessor_file, self.file) {
             (Some(file), _) | (None, Some(file)) => file,
             (None, None) => default_file(plan).into_os_string(),
         };
         if matches!(file.as_bytes(), b"" | b"-") || file.as_bytes().starts_with(b"/dev/") {
-            return Err(file);
+            return Err(Some(file));
         }
         let mut targets: Vec<DependencyTarget> = Vec::new();
         let mut add = |texts: Vec<OsString>, quoting| {

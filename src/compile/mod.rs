@@ -41,5 +41,5 @@ pub use parse::{LocalCommand, Verdict, parse};
 pub use preprocessed::{NotExact, exactness, local_preprocess, remote_compile, text_exactness};
 pub use quick::quick_local;
 pub use reason::LocalReason;
-pub use rewrite::{with_dependency_list, with_full_dependencies};
+pub use rewrite::with_full_dependencies;
 pub use survey::Stage;

@@ -337,10 +337,10 @@ impl Details {
         let options = &mut self.preprocess;
         options.bracket_dirs.append(&mut self.bracket_dirs_late);
         options.forced.append(&mut self.forced_headers);
-        let dependencies = self
-            .dependencies
-            .resolve(plan)
-            .map_err(|file| LocalCommand::new(LocalReason::DependencyFile, Some(&file)))?;
+        let dependencies = self.dependencies.resolve(plan).map_err(|file| LocalCommand {
+            reason: LocalReason::DependencyFile,
+            detail: file,
+        })?;
         let suffix = match plan.stage {
             super::Stage::Object => ".o",
             super::Stage::Assembly => ".s",

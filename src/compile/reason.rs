@@ -44,7 +44,7 @@ local_reasons! {
     DependenciesOnly = "dependencies_only",
     /// `-MG`: missing headers are to be made later.
     MissingHeadersGenerated = "missing_headers_generated",
-    /// The list of dependencies goes to stdout or to a device.
+    /// The list of dependencies goes to stdout or to a device, or is described but not asked for, which is an error.
     DependencyFile = "dependency_file",
     /// A question to the compiler: `--version`, `-v`, `-###`, `-print-…`, `-dump…`.
     Query = "query",

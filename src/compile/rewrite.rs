@@ -5,7 +5,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
 
 use super::command::{CompileCommand, DependencyKind};
 use super::dependencies::DependencyOptions;
@@ -33,22 +32,6 @@ pub fn with_full_dependencies(command: &CompileCommand) -> Option<Vec<OsString>>
     fits(&argv).then_some(argv)
 }
 
-/// Returns the words that make the compiler write a list of all headers to `file` where the user asked for none.
-///
-/// `None` when the user asked for one, when nothing is preprocessed, or when the change would show in the output.
-pub fn with_dependency_list(command: &CompileCommand, file: &Path) -> Option<Vec<OsString>> {
-    if command.dependencies.is_some()
-        || !command.language.is_preprocessed_here()
-        || shows_command_line(command)
-        || asks_in_vain(&command.argv)
-    {
-        return None;
-    }
-    let mut argv = command.argv.clone();
-    argv.extend([OsString::from("-MD"), OsString::from("-MF"), file.into()]);
-    fits(&argv).then_some(argv)
-}
-
 /// Returns the words without any of the `-M` family.
 pub(super) fn without_dependencies(argv: &[OsString]) -> Vec<OsString> {
     exchange(argv, Exchange::Drop)
@@ -65,11 +48,6 @@ fn shows_command_line(command: &CompileCommand) -> bool {
     let features = command.facts.features;
     features.has(Feature::RecordedSwitches)
         || (features.has(Feature::VerboseAsm) && (command.stage == Stage::Assembly || features.has(Feature::SaveTemps)))
-}
-
-/// Tells a command with `-MF` and its like but no list: gcc refuses it, and has to go on refusing it.
-fn asks_in_vain(argv: &[OsString]) -> bool {
-    exchange(argv, Exchange::Drop).len() != argv.len()
 }
 
 /// What happens to the options of the `-M` family.

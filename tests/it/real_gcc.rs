@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use rdcc::compile::{
     CompileCommand, DependencyFile, Driver, Verdict, exactness, local_preprocess, parse, remote_compile,
-    text_exactness, with_dependency_list, with_full_dependencies,
+    text_exactness, with_full_dependencies,
 };
 
 const COMPILERS: [(&str, Driver); 4] = [
@@ -239,26 +239,6 @@ fn full_lists_are_read_and_written_anew() {
             assert!(list.files().len() > 50);
             let written = DependencyFile::new(&asked.targets, list.files().to_vec(), asked.phony);
             assert_eq!(text(&written.to_bytes()), text(&full), "{options}");
-        }
-    }
-}
-
-#[test]
-fn a_list_can_be_had_without_changing_the_object() {
-    for bench in Bench::all(Driver::C) {
-        for line in [
-            "-c d/plain.c -Iinc -isystem sys -g3 -O2",
-            "-c d/code.S -Iinc -DSYM=s -g",
-        ] {
-            let argv = words(&format!("{line} -o o/p.o"));
-            bench.run_well(&argv);
-            let plain = bench.take("o/p.o");
-            let with_list = with_dependency_list(&bench.parse(&argv), Path::new("o/list"));
-            bench.run_well(&with_list.expect("can be had"));
-            assert_eq!(bench.take("o/p.o"), plain, "{line}");
-            let list = bench.take("o/list").expect("a list");
-            let list = DependencyFile::parse(&list).expect("readable");
-            assert!(list.files().contains(&PathBuf::from("inc/mine.h")), "{line}");
         }
     }
 }

@@ -60,6 +60,41 @@ fn word() -> impl Strategy<Value = OsString> {
     prop_oneof![4 => known, 2 => text, 1 => bytes]
 }
 
+/// Words that mostly make a compile, with lists of dependencies asked for in every way.
+fn compile_words() -> impl Strategy<Value = Vec<OsString>> {
+    let option = proptest::sample::select(vec![
+        "-MMD",
+        "-MD",
+        "-MP",
+        "-MF x",
+        "-MTx",
+        "-MQ y",
+        "-Wp,-MMD,x",
+        "-Wp,-MD,y,-MP",
+        "-Wp,-DX,-MMD",
+        "-Wp,z",
+        "-Xpreprocessor -MMD -Xpreprocessor x",
+        "-Xpreprocessor",
+        "-D",
+        "-O2",
+        "-I d",
+        "-g",
+        "-o x/y.o",
+        "-include",
+        "--write-user-dependencies",
+        "-Wp,-MT,t",
+        "-x c",
+        "-DA -UB",
+        "@file",
+        "-save-temps",
+        "-Wa,-a",
+    ]);
+    proptest::collection::vec(option, 0..7).prop_map(|options| {
+        let text = format!("-c {} a.c", options.join(" "));
+        text.split(' ').map(OsString::from).collect()
+    })
+}
+
 proptest! {
     #[test]
     fn any_words_get_a_verdict_and_the_quick_one_agrees(
@@ -86,6 +121,32 @@ proptest! {
             let again = parse(&command.argv);
             let without_files = CompileCommand { response_files: Vec::new(), ..*command };
             prop_assert_eq!(again, Verdict::Remote(Box::new(without_files)));
+        }
+    }
+
+    #[test]
+    fn rewritten_words_mean_what_they_meant(argv in compile_words()) {
+        let parse = |argv: &[OsString]| parse(argv, &[], Driver::C, &mut |_| Ok(b"-MMD -w".to_vec()));
+        if let Verdict::Remote(command) = parse(&argv) {
+            if let Some(full) = with_full_dependencies(&command) {
+                let mut expected = CompileCommand {
+                    argv: full.clone(),
+                    response_files: Vec::new(),
+                    ..(*command).clone()
+                };
+                if let Some(list) = &mut expected.dependencies {
+                    list.kind = DependencyKind::All;
+                }
+                prop_assert_eq!(parse(&full), Verdict::Remote(Box::new(expected)));
+            }
+            match parse(&remote_compile(&command)) {
+                Verdict::Remote(there) => {
+                    prop_assert_eq!(there.dependencies, None);
+                    prop_assert_eq!(&there.output, &command.output);
+                    prop_assert_eq!(there.preprocess.macros, command.preprocess.macros);
+                }
+                Verdict::Local(local) => prop_assert!(false, "{:?}", local),
+            }
         }
     }
 }

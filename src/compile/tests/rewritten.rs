@@ -55,24 +55,6 @@ fn no_full_list_where_none_was_asked_for_or_it_would_show() {
 }
 
 #[test]
-fn list_is_added_where_there_is_none() {
-    let list = |typed| with_dependency_list(&remote(typed), Path::new("/t/list"));
-    let argv = list("gcc -c a.c -O2").expect("can be had");
-    assert_eq!(line(&argv), "-c a.c -O2 -MD -MF /t/list");
-    for typed in [
-        "gcc -c a.c -MD",
-        "gcc -c a.i",
-        "gcc -c a.s",
-        "gcc -c a.c -MF x",
-        "gcc -c a.c -MP",
-        "gcc -c a.c -Wp,-MT,x",
-        "gcc -c a.c -frecord-gcc-switches",
-    ] {
-        assert_eq!(list(typed), None, "{typed}");
-    }
-}
-
-#[test]
 fn long_lines_are_left_alone() {
     let many = format!("gcc -c a.c -MMD {}", "-DX=123456789 ".repeat(100_000));
     assert_eq!(with_full_dependencies(&remote(&many)), None);
