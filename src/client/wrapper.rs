@@ -22,7 +22,7 @@ use super::link::{self, LinkError, WhenAbsent};
 use super::local::become_compiler;
 use super::surroundings::{self, Environment};
 use crate::compile::{self, LocalReason};
-use crate::exchange::place::Place;
+use crate::exchange::place;
 use crate::exchange::{
     CompileRequest, Compiler, Complaint, Connection, Driver, Finished, LocalRun, Reply, Request, Wish, journal,
 };
@@ -51,11 +51,11 @@ fn attempt(command: Command, env: Environment) -> Ending {
         let known = here.ok_or_else(|| (Complaint::new("the working directory is gone"), 1))?;
         return run_here(&known, &command.args);
     };
-    let place = surroundings::state_dir(&env, &cwd).map(|dir| surroundings::place(&env, dir));
-    let known = known_compiler(&command, &env, &cwd, place.as_ref())?;
+    let state_dir = surroundings::state_dir(&env, &cwd);
+    let known = known_compiler(&command, &env, &cwd, state_dir.as_deref())?;
     let job = Job {
         known,
-        place,
+        state_dir,
         command,
         env,
         cwd,
@@ -87,16 +87,17 @@ fn known_compiler(
     command: &Command,
     env: &Environment,
     cwd: &Path,
-    place: Option<&Place>,
+    state_dir: Option<&Path>,
 ) -> Result<Option<Known>, (Complaint, u8)> {
     let path = env.get("PATH");
     let (word, found) = match &command.compiler {
         Named::Explicitly(word) => (word, find::compiler(word, path, cwd)),
         Named::ByOwnName(word) => (word, find::namesake(word, path, cwd)),
         Named::ByToolchain(driver) => {
-            let (Some(place), Some(toolchain)) = (place, &command.toolchain) else {
+            let (Some(state_dir), Some(toolchain)) = (state_dir, &command.toolchain) else {
                 return Ok(None);
             };
+            let place = surroundings::place(env, state_dir.to_owned());
             let path = std::fs::read_link(place.compiler_link(toolchain, *driver)).ok();
             return Ok(path.map(|path| Known {
                 argv0: path.clone().into(),
@@ -123,7 +124,7 @@ struct Job {
     known: Option<Known>,
     env: Environment,
     cwd: PathBuf,
-    place: Option<Place>,
+    state_dir: Option<PathBuf>,
 }
 
 impl Job {
@@ -143,10 +144,11 @@ impl Job {
     }
 
     fn ask_agent(&self) -> Ending {
-        let Some(place) = &self.place else {
+        let Some(state_dir) = &self.state_dir else {
             return self.without_agent(&Complaint::new("there is no directory for rdcc's state"));
         };
-        match link::ask(place, &Request::Compile(self.request()), WhenAbsent::Start) {
+        let place = surroundings::place(&self.env, state_dir.clone());
+        match link::ask(&place, &Request::Compile(self.request()), WhenAbsent::Start) {
             Ok((Reply::Finished(finished), _)) => Ok(pass_on(&finished)),
             Ok((Reply::RunLocally(run), stream)) => self.run_as_told(&run, stream),
             Ok((Reply::Failed(complaint), _)) => Err((complaint, 1)),
@@ -213,7 +215,7 @@ impl Job {
 
     /// Leaves a line in the journal. A journal that cannot be written is no reason to fail a build.
     fn note(&self, reason: &str) {
-        let Some(place) = &self.place else { return };
+        let Some(state_dir) = &self.state_dir else { return };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let line = journal::line(
             now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
@@ -222,7 +224,7 @@ impl Job {
             self.cwd.as_os_str(),
             journal::output_of(&self.command.args),
         );
-        let _ = append(&place.journal(), line.as_bytes());
+        let _ = append(&place::journal(state_dir), line.as_bytes());
     }
 }
 

@@ -85,11 +85,11 @@ impl Place {
         };
         self.own_dir.join("compilers").join(format!("{toolchain}-{suffix}"))
     }
+}
 
-    /// Where wrappers note what they ran without asking.
-    pub fn journal(&self) -> PathBuf {
-        self.state_dir.join("journal")
-    }
+/// Where wrappers note what they ran without asking an agent: for all agents of the user.
+pub fn journal(state_dir: &Path) -> PathBuf {
+    state_dir.join("journal")
 }
 
 /// Fowler, Noll and Vo's hash: short names for the few coordinators of one user, nothing more.
@@ -158,6 +158,9 @@ mod tests {
                 .compiler_link(&name, Driver::Cxx)
                 .ends_with("compilers/arm926-c++")
         );
-        assert_eq!(place.journal(), Path::new("/home/u/.local/state/rdcc/journal"));
+        assert_eq!(
+            journal(place.state_dir()),
+            Path::new("/home/u/.local/state/rdcc/journal")
+        );
     }
 }

@@ -11,7 +11,7 @@ use std::thread;
 
 use rdcc::client::surroundings::{self, Environment};
 use rdcc::exchange::frame::{HEADER_BYTES, Header};
-use rdcc::exchange::place::Place;
+use rdcc::exchange::place::{self, Place};
 use rdcc::exchange::{
     CompileRequest, Compiler, Complaint, Connection, Driver, Finished, LocalRun, Reply, Request, Wish, codec,
 };
@@ -79,7 +79,7 @@ impl Stage {
     }
 
     fn journal(&self) -> String {
-        std::fs::read_to_string(self.place().journal()).unwrap_or_default()
+        std::fs::read_to_string(place::journal(&self.state_dir())).unwrap_or_default()
     }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::journal::{self, Cursor};
 use crate::exchange::escape::escape;
+use crate::exchange::place;
 use crate::exchange::{Complaint, Counters, JobRecord, Zero};
 
 /// Size beyond which the log is moved aside, bytes: some 20,000 jobs, several kernels.
@@ -60,7 +61,7 @@ impl Files {
             stats: state_dir.join("stats.json"),
             log: state_dir.join("jobs.log"),
             old_log: state_dir.join("jobs.old"),
-            journal: state_dir.join("journal"),
+            journal: place::journal(state_dir),
         }
     }
 
