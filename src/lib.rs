@@ -11,6 +11,7 @@ pub mod coordinator;
 pub mod digest;
 pub mod exchange;
 pub mod ids;
+pub mod includes;
 pub mod job;
 pub mod protocol;
 pub mod quantity;

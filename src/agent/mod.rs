@@ -2,17 +2,26 @@
 //!
 //! *Decisions* are in `flow`, `fallback`, `policy`, `forecast` and `verify`; the rest is plumbing around them.
 
+pub mod check;
+pub mod closures;
+pub mod cluster;
 pub mod compiler_run;
 pub mod coordinator_link;
+pub mod driver;
 pub mod fallback;
+pub mod farm;
 pub mod flow;
 pub mod forecast;
+pub mod house;
+pub mod inputs;
+pub mod job;
 pub mod journal;
 pub mod ledger;
 pub mod local_slots;
 pub mod locale_probe;
 pub mod outputs;
 pub mod policy;
+pub mod preparation;
 pub mod socket;
 pub mod spec;
 pub mod toolchain_resolve;

@@ -22,8 +22,8 @@ use crate::exchange::place::Place;
 use crate::exchange::{CompileRequest, Compiler, Driver};
 use crate::ids::{Name, ToolchainId};
 use crate::runtime::tasks::Tasks;
-use crate::toolchains::capture::{Captured, Surroundings, find};
-use crate::toolchains::captured::{KeyStamps, load_or_capture};
+use crate::toolchains::capture::{CaptureError, Captured, Surroundings, find};
+use crate::toolchains::captured::{CapturedError, KeyStamps, load_or_capture};
 use crate::toolchains::definition::{Definition, Language};
 use crate::toolchains::host::Host;
 
@@ -35,6 +35,8 @@ pub use definitions::Definitions;
 
 /// Captured toolchains kept in memory; a build uses one or two, each some megabytes.
 const LOADED_MAX: usize = 16;
+/// How often a toolchain that changes while it is read is read again; each reading takes about a second.
+const CAPTURES_MAX: usize = 5;
 /// How long a failed capture stands before it is tried again. A capture takes a second or two, and a thousand jobs may
 /// be waiting for it.
 const FAILURE_STANDS: Duration = Duration::from_secs(10);
@@ -259,14 +261,7 @@ impl Toolchains {
 
     fn load(&self, request: &CompileRequest, definition: Arc<Definition>) -> Result<Arc<Loaded>, Unresolved> {
         let surroundings = self.surroundings(request);
-        let captured = load_or_capture(
-            &self.records,
-            &definition,
-            Host::current(),
-            &surroundings,
-            &mut |_, _| {},
-        )
-        .map_err(|error| {
+        let captured = self.capture(&definition, &surroundings).map_err(|error| {
             let name = &definition.name;
             let mut message = format!("toolchain `{name}` cannot be used as it is installed here: {error}");
             let mut next = std::error::Error::source(&error);
@@ -288,6 +283,19 @@ impl Toolchains {
         self.link_compilers(&loaded);
         tracing::info!(toolchain = %loaded.definition.name, id = %loaded.id.0.short(), "toolchain is known");
         Ok(loaded)
+    }
+
+    /// Captures, and again when the toolchain changes meanwhile: an upgrade takes a while, a hard link made to one of its
+    /// files (a worker on this machine makes some) only a moment.
+    fn capture(&self, definition: &Definition, surroundings: &Surroundings) -> Result<Captured, CapturedError> {
+        let mut attempt = 1;
+        loop {
+            let captured = load_or_capture(&self.records, definition, Host::current(), surroundings, &mut |_, _| {});
+            match captured {
+                Err(CapturedError::Capture(CaptureError::Changed { .. })) if attempt < CAPTURES_MAX => attempt += 1,
+                captured => return captured,
+            }
+        }
     }
 
     /// Chooses the program: the one that the request names, if the toolchain has it, or the toolchain's own.

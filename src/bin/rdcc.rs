@@ -12,18 +12,17 @@ use std::time::SystemTime;
 
 use rdcc::admin::arguments::{self, Command};
 use rdcc::admin::{self, AgentDoor, Context, Ending, Stream};
+use rdcc::agent::coordinator_link::Identity;
+use rdcc::agent::house::Agent;
 use rdcc::agent::ledger::{self, Ledger};
-use rdcc::agent::socket::{Answer, Caller, ListenError, Listener, Service};
+use rdcc::agent::socket::{ListenError, Listener};
 use rdcc::client::invocation::{self, Invocation, USAGE_STATUS, Variables};
 use rdcc::client::link::{self, LinkError, WhenAbsent};
 use rdcc::client::surroundings::{self, Environment};
 use rdcc::client::{detach, start, wrapper};
 use rdcc::exchange::place::Place;
 use rdcc::exchange::settings::{File, Given, Settings};
-use rdcc::exchange::{
-    AgentReport, CompileRequest, Compiler, Complaint, Connection, Counters, JobRecord, LocalRun, Ran, Reply, Request,
-    Zero,
-};
+use rdcc::exchange::{Complaint, Reply, Request};
 use rdcc::runtime::signals;
 use rdcc::runtime::tasks::Tasks;
 use rdcc::telemetry::logging::{self, LogTarget};
@@ -166,21 +165,19 @@ fn agent(env: &Environment, announce: Announce) -> Result<(), Complaint> {
         say_ready()?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // Hashing and compressing happen on blocking threads; these only pass messages.
+        // Scanning, hashing and compressing happen on blocking threads; the others only pass messages.
         .worker_threads(2)
+        .max_blocking_threads(settings.local_slots.clamp(2, 16) as usize)
         .enable_all()
         .build()
         .map_err(|error| Complaint::new("cannot start the agent's threads").because(error.to_string()))?;
-    runtime.block_on(serve(listener, &place, &settings))
+    runtime.block_on(serve(listener, &place, &settings, identity(env)))
 }
 
-async fn serve(listener: Listener, place: &Place, settings: &Settings) -> Result<(), Complaint> {
+async fn serve(listener: Listener, place: &Place, settings: &Settings, identity: Identity) -> Result<(), Complaint> {
     let tasks = Tasks::default();
     let ledger = Arc::new(Ledger::new(place.state_dir()));
-    let service = Arc::new(Alone {
-        ledger: Arc::clone(&ledger),
-        tasks: tasks.clone(),
-    });
+    let agent = Agent::of_cluster(settings, place, identity, Arc::clone(&ledger), &tasks)?;
     tasks.spawn(ledger::flush_regularly(Arc::clone(&ledger), tasks.clone()));
     let stopping = tasks.clone();
     tasks.spawn_until_cancelled(async move {
@@ -191,11 +188,22 @@ async fn serve(listener: Listener, place: &Place, settings: &Settings) -> Result
         stopping.cancel();
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), place = %place.own_dir().display(), "agent listens");
-    let closed = listener.serve(service, &tasks, settings.idle_exit).await;
+    let closed = listener.serve(Arc::new(agent), &tasks, settings.idle_exit).await;
     let ended = tasks.shut_down(SHUTDOWN_GRACE).await;
     tracing::info!(?closed, ?ended, "agent ends");
     ledger.flush().map_err(|error| Complaint::from_error(&error))?;
     Ok(())
+}
+
+/// Who the agent is, for `rdcc status` elsewhere.
+fn identity(env: &Environment) -> Identity {
+    let uid = || rustix::process::geteuid().as_raw().to_string();
+    let user = env.get("USER").or_else(|| env.get("LOGNAME"));
+    Identity {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        user: user.map_or_else(uid, |name| name.to_string_lossy().into_owned()),
+        pid: std::process::id(),
+    }
 }
 
 /// An agent outlives its starter and sees many files: a mask and a limit of its own.
@@ -260,47 +268,5 @@ fn settings_file(path: &Path) -> Result<File, Complaint> {
         Ok(text) => File::parse(&text).map_err(|error| unusable(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
         Err(error) => Err(unusable(error.to_string())),
-    }
-}
-
-/// An agent without a cluster: everything runs here.
-struct Alone {
-    ledger: Arc<Ledger>,
-    tasks: Tasks,
-}
-
-impl Service for Alone {
-    async fn compile(&self, request: CompileRequest, _: Caller) -> Answer {
-        let Compiler::At(program) = request.compiler else {
-            return Reply::Failed(Complaint::new("no toolchain is known")).into();
-        };
-        self.ledger.record(JobRecord::new(Ran::Local {
-            reason: "no_coordinator".to_owned(),
-        }));
-        Reply::RunLocally(LocalRun {
-            program,
-            flags: Vec::new(),
-            connection: Connection::Close,
-        })
-        .into()
-    }
-
-    async fn stats(&self, zero: Zero) -> Result<Counters, Complaint> {
-        let ledger = Arc::clone(&self.ledger);
-        let told = self.tasks.blocking(move || ledger.stats(zero)).await;
-        told.map_err(|error| Complaint::from_error(&error))
-    }
-
-    async fn why(&self, path: PathBuf) -> Result<Vec<JobRecord>, Complaint> {
-        let ledger = Arc::clone(&self.ledger);
-        let told = self.tasks.blocking(move || ledger.why(&path)).await;
-        told.map_err(|error| Complaint::from_error(&error))
-    }
-
-    async fn report(&self) -> AgentReport {
-        AgentReport {
-            pid: std::process::id(),
-            ..AgentReport::default()
-        }
     }
 }

@@ -1,9 +1,12 @@
 //! Integration tests: one binary, real processes, hermetic environments.
 
+mod cluster;
 mod commands;
 mod coordinator;
+mod includes;
 mod real_gcc;
 mod sandbox;
+mod support;
 mod tidy;
 mod worker;
 mod wrapper;

@@ -1,0 +1,273 @@
+//! The farm as it is: places from the coordinator, runs at workers, one link to each.
+//!
+//! Translates between what the links say and what `fallback` decides by. A worker's link is kept for as long as jobs keep
+//! coming, and left when it breaks. Invariant: every grant is given back with the ending that it had.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::coordinator_link::{CoordinatorLink, Ending, GrantHeld, LinkState, Void, WantError, Wish};
+use super::fallback::Reason;
+use super::farm::{Farm, Ran, Want};
+use super::preparation::{Prepared, Trouble};
+use super::toolchain_resolve::DefinitionSource;
+use super::worker_link::{LinkError, LinkRun, LinkTarget, WorkerLink};
+use crate::digest::Digest;
+use crate::ids::{AgentSessionId, Name};
+use crate::job::{Outcome, RefusalKind, Usage};
+use crate::runtime::tasks::Tasks;
+
+/// Most bytes that one job may send back. The largest objects known, with all debug information, have some 300 MB.
+const OUTPUT_BYTES_MAX: u64 = 512 << 20;
+/// How long a job stays on a worker that the coordinator has lost: our own link may well be whole.
+const LOST_WAIT: Duration = Duration::from_secs(5);
+/// Links that no job has used for this long are given up.
+const LINK_IDLE: Duration = Duration::from_secs(300);
+
+/// The coordinator and its workers.
+#[derive(Debug)]
+pub struct Cluster {
+    coordinator: CoordinatorLink,
+    address: String,
+    tree: Digest,
+    tasks: Tasks,
+    links: Mutex<HashMap<(String, AgentSessionId), Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    link: Arc<WorkerLink>,
+    used: Instant,
+}
+
+/// A grant that is told how it ended, whatever happens to the job.
+#[derive(Debug)]
+pub struct HeldPlace {
+    grant: Option<GrantHeld>,
+    worker: String,
+    /// How it counts if nobody says more.
+    ending: Ending,
+}
+
+impl HeldPlace {
+    fn end(mut self, ending: Ending) {
+        self.ending = ending;
+    }
+}
+
+impl Drop for HeldPlace {
+    fn drop(&mut self) {
+        if let Some(grant) = self.grant.take() {
+            grant.done(self.ending);
+        }
+    }
+}
+
+impl Cluster {
+    /// Uses the coordinator behind `coordinator`, which listens at `address`; workers know this client's files as `tree`.
+    pub fn new(coordinator: CoordinatorLink, address: &str, tree: Digest, tasks: &Tasks) -> Self {
+        Self {
+            coordinator,
+            address: address.to_owned(),
+            tree,
+            tasks: tasks.clone(),
+            links: Mutex::default(),
+        }
+    }
+
+    fn link(&self, grant: &GrantHeld) -> Arc<WorkerLink> {
+        let key = (grant.address.clone(), grant.agent_session);
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|_, kept| kept.used.elapsed() < LINK_IDLE || Arc::strong_count(&kept.link) > 1);
+        let kept = links.entry(key).or_insert_with(|| Kept {
+            link: Arc::new(WorkerLink::new(
+                LinkTarget {
+                    address: grant.address.clone(),
+                    agent: grant.agent_session,
+                    tree: self.tree,
+                },
+                &self.tasks,
+            )),
+            used: Instant::now(),
+        });
+        kept.used = Instant::now();
+        kept.link.clone()
+    }
+
+    /// Runs a job on its worker. The place's ending is told by the caller.
+    async fn attempt(&self, place: &mut HeldPlace, job: &Prepared) -> Result<Ran, LinkError> {
+        let grant = place.grant.as_mut().expect("a place is ended by its drop only");
+        let link = self.link(grant);
+        let (sent, received) = (link.traffic().sent(), link.traffic().received());
+        let token = grant.show().to_vec();
+        // A job that is cancelled from here on says nothing about the worker.
+        place.ending = Ending::Ran(Usage::default());
+        let run = link.run(LinkRun {
+            grant: grant.grant,
+            token,
+            spec: job.spec.clone(),
+            inputs: job.inputs.refs.clone(),
+            content: job.inputs.content.clone(),
+            output_bytes_max: OUTPUT_BYTES_MAX,
+        });
+        let lost = async {
+            while grant.voided().await != Void::WorkerLost {
+                // Only expired, which a job that runs does not mind; nothing more will be said.
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(LOST_WAIT).await;
+        };
+        let outcome = tokio::select! {
+            outcome = run => outcome?,
+            () = lost => return Err(LinkError::Broken {
+                address: grant.address.clone(),
+                reason: "the coordinator has lost the worker, and no answer came".to_owned(),
+            }),
+        };
+        Ok(Ran {
+            outcome,
+            bytes_sent: link.traffic().sent().saturating_sub(sent),
+            bytes_received: link.traffic().received().saturating_sub(received),
+        })
+    }
+}
+
+impl DefinitionSource for Cluster {
+    async fn definition(&self, name: &Name) -> Option<String> {
+        self.coordinator.definition(name).await
+    }
+}
+
+impl Farm for Cluster {
+    type Place = HeldPlace;
+
+    async fn place(&self, want: Want) -> Result<HeldPlace, Trouble> {
+        let wish = Wish {
+            toolchain: want.toolchain,
+            work: None,
+            memory_bytes: None,
+            build: String::new(),
+        };
+        let grant = self.coordinator.want(wish).await.map_err(not_placed)?;
+        Ok(HeldPlace {
+            worker: grant.worker.to_string(),
+            grant: Some(grant),
+            ending: Ending::Unused,
+        })
+    }
+
+    fn worker(place: &HeldPlace) -> &str {
+        &place.worker
+    }
+
+    async fn run(&self, mut place: HeldPlace, job: Arc<Prepared>) -> Result<Ran, Trouble> {
+        let void = place.grant.as_ref().and_then(GrantHeld::void);
+        if void.is_some() {
+            return Err(Trouble::new(
+                Reason::WorkerBusy,
+                "the place was gone before it was used",
+            ));
+        }
+        match self.attempt(&mut place, &job).await {
+            Ok(ran) => {
+                let Outcome { usage, .. } = ran.outcome;
+                place.end(Ending::Ran(usage));
+                Ok(ran)
+            }
+            Err(error) => {
+                let worker = place.worker.clone();
+                let (reason, ending) = meaning(&error);
+                place.end(ending);
+                Err(Trouble::new(reason, format!("{worker}: {error}")))
+            }
+        }
+    }
+
+    fn link(&self) -> String {
+        match self.coordinator.state() {
+            LinkState::Connecting => "connecting".to_owned(),
+            LinkState::Up => "connected".to_owned(),
+            LinkState::Down(why) => format!("not connected: {why}"),
+        }
+    }
+
+    fn coordinator(&self) -> String {
+        self.address.clone()
+    }
+}
+
+fn not_placed(error: WantError) -> Trouble {
+    let reason = match &error {
+        WantError::Unreachable(_) => Reason::NoCoordinator,
+        WantError::Refused(refusal) => match refusal.kind {
+            RefusalKind::NoToolchain => Reason::ToolchainNotOnFarm,
+            RefusalKind::Busy | RefusalKind::Fault => Reason::NoWorker,
+            RefusalKind::Unsupported => Reason::WorkerUnsupported,
+        },
+    };
+    Trouble::new(reason, error)
+}
+
+/// What an error of a worker's link means for the job and for the grant.
+fn meaning(error: &LinkError) -> (Reason, Ending) {
+    match error {
+        LinkError::Refused(refusal) => match refusal.kind {
+            RefusalKind::Unsupported => (Reason::WorkerUnsupported, Ending::Refused(refusal.kind)),
+            RefusalKind::NoToolchain => (Reason::WorkerNoToolchain, Ending::Refused(refusal.kind)),
+            RefusalKind::Busy => (Reason::WorkerBusy, Ending::Refused(refusal.kind)),
+            RefusalKind::Fault => (Reason::WorkerFault, Ending::Fault),
+        },
+        // The worker is as well as ever; it is our file that changed.
+        LinkError::Changed(_) => (Reason::FileChanged, Ending::Ran(Usage::default())),
+        LinkError::Broken { .. } => (Reason::WorkerLost, Ending::Fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Refusal;
+
+    #[test]
+    fn only_faults_and_broken_links_speak_against_a_worker() {
+        let refused = |kind| {
+            LinkError::Refused(Refusal {
+                kind,
+                message: String::new(),
+            })
+        };
+        let broken = LinkError::Broken {
+            address: String::new(),
+            reason: String::new(),
+        };
+        let rows = [
+            (refused(RefusalKind::Unsupported), Reason::WorkerUnsupported, false),
+            (refused(RefusalKind::NoToolchain), Reason::WorkerNoToolchain, false),
+            (refused(RefusalKind::Busy), Reason::WorkerBusy, false),
+            (refused(RefusalKind::Fault), Reason::WorkerFault, true),
+            (LinkError::Changed("/a".into()), Reason::FileChanged, false),
+            (broken, Reason::WorkerLost, true),
+        ];
+        for (error, reason, blames) in rows {
+            let (told, ending) = meaning(&error);
+            assert_eq!((told, ending == Ending::Fault), (reason, blames), "{error}");
+        }
+    }
+
+    #[test]
+    fn refusal_of_a_want_names_what_is_missing() {
+        let refused = |kind| {
+            not_placed(WantError::Refused(Refusal {
+                kind,
+                message: String::new(),
+            }))
+            .reason
+        };
+        assert_eq!(refused(RefusalKind::NoToolchain), Reason::ToolchainNotOnFarm);
+        assert_eq!(refused(RefusalKind::Busy), Reason::NoWorker);
+        let unreachable = not_placed(WantError::Unreachable("no route".into()));
+        assert_eq!(unreachable.reason, Reason::NoCoordinator);
+        assert!(unreachable.note.contains("no route"));
+    }
+}

@@ -1,0 +1,425 @@
+//! Carries out what a job's [`Flow`] decides: one task per job, one action at a time.
+//!
+//! Whatever blocks runs on blocking threads, whatever waits can be dropped: when the caller goes away, so does the job,
+//! with its place, its run at the worker and its children here. Decides nothing; each action ends in one event.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::check;
+use super::closures::{Closures, Unit};
+use super::compiler_run::{CompilerRun, CompilerRunner};
+use super::fallback::{self, Reason};
+use super::farm::{Farm, Want};
+use super::flow::{Action, Answer as Said, Closure, Event, Flow, Why};
+use super::inputs::InputMaker;
+use super::job::Job;
+use super::ledger::Ledger;
+use super::local_slots::LocalSlots;
+use super::locale_probe::LocaleProbes;
+use super::outputs::{OutputError, stage};
+use super::preparation::{Order, Trouble, argv0};
+use super::socket::Answer;
+use super::toolchain_resolve::{Resolved, Toolchains, Unresolved};
+use super::watch::Watch;
+use crate::compile::{self, Verdict, exactness, local_preprocess, text_exactness};
+use crate::exchange::{CompileRequest, Compiler, Complaint, Connection, Finished, LocalRun, Reply};
+use crate::includes::source_tree::disk::DiskTree;
+use crate::includes::source_tree::{Epoch, SourceTree};
+use crate::runtime::tasks::Tasks;
+
+#[cfg(test)]
+mod tests;
+
+/// For one local preprocessor run; whole minutes are possible on a loaded board.
+const PREPROCESS_WAIT: Duration = Duration::from_secs(600);
+/// How old the last look at a file may be when a job that has run is checked. The looks of other jobs then serve too, and
+/// a thousand headers are not looked at once more for every object.
+const RECHECK_AGE: Duration = Duration::from_millis(100);
+
+/// The parts that jobs go through.
+#[derive(Debug)]
+pub struct Driver<F> {
+    /// Toolchains of this machine.
+    pub toolchains: Arc<Toolchains>,
+    /// Include closures.
+    pub closures: Closures,
+    /// Inputs.
+    pub maker: Arc<InputMaker>,
+    /// Files.
+    pub tree: Arc<DiskTree>,
+    /// Locales.
+    pub locales: LocaleProbes,
+    /// The local compiler.
+    pub runner: CompilerRunner,
+    /// Workers.
+    pub farm: F,
+    /// Room for local runs.
+    pub slots: LocalSlots,
+    /// The counters.
+    pub ledger: Arc<Ledger>,
+    /// Owner of all tasks.
+    pub tasks: Tasks,
+    /// A directory for short-lived files.
+    pub scratch: PathBuf,
+    /// What is under way, for people.
+    pub watch: Watch,
+    /// The epoch of the last recheck, and when it began.
+    pub rechecks: Mutex<Option<(Instant, Epoch)>>,
+}
+
+impl<F: Farm> Driver<F> {
+    /// Takes a job from request to reply. Dropping the future cancels it.
+    pub async fn compile(&self, request: CompileRequest) -> Answer {
+        let mut job = Job::new(request);
+        let mut flow = Flow::new(job.request.wish, job.compiler_named());
+        let mut shown = self.watch.enter(&job.request);
+        loop {
+            let began = Instant::now();
+            shown.phase(flow.action(), &job.worker);
+            let (name, event) = match flow.action() {
+                Action::Analyse => ("analyse", self.analyse(&mut job).await),
+                Action::Resolve => ("resolve", self.resolve(&mut job, flow.failures()).await),
+                Action::Gather(closure) => ("scan", self.gather(&mut job, closure).await),
+                Action::Preprocess => ("preprocess", self.preprocess(&mut job).await),
+                Action::Place => ("place", self.place(&mut job).await),
+                Action::Run => ("run", self.run(&mut job).await),
+                Action::Check => ("check", self.check(&mut job).await),
+                Action::Deliver => ("deliver", self.deliver(&mut job).await),
+                Action::Finish => return self.finish(job, &flow),
+                Action::RunHere(why) => return self.run_here(job, &flow, why).await,
+                Action::Fail(reason) => return self.fail(&job, reason),
+            };
+            job.phase(name, began);
+            let event = event.unwrap_or_else(|trouble| Event::Failed(job.trouble(trouble)));
+            flow.handle(event);
+        }
+    }
+
+    async fn analyse(&self, job: &mut Job<F::Place>) -> Step {
+        Ok(self.parse(job, Vec::new()).await)
+    }
+
+    /// Reads the command line with `flags` in front.
+    async fn parse(&self, job: &mut Job<F::Place>, flags: Vec<std::ffi::OsString>) -> Event {
+        let mut words = flags;
+        words.extend(job.request.argv.iter().skip(1).cloned());
+        let (request, driver) = (job.request.clone(), job.driver());
+        let read = move || {
+            let cwd = &request.cwd;
+            compile::parse(&words, &request.env, driver, &mut |file| std::fs::read(cwd.join(file)))
+        };
+        let has_files = |word: &std::ffi::OsString| word.as_encoded_bytes().starts_with(b"@");
+        let verdict = match job.request.argv.iter().any(has_files) {
+            true => self.tasks.blocking(read).await,
+            false => read(),
+        };
+        match verdict {
+            Verdict::Remote(command) => {
+                job.command = Some(Arc::new(*command));
+                Event::Distributable
+            }
+            Verdict::Local(local) => {
+                let detail = local.detail.unwrap_or_default();
+                job.note(crate::exchange::escape::escape(detail.as_encoded_bytes()));
+                Event::Undistributable(local.reason)
+            }
+        }
+    }
+
+    async fn resolve(&self, job: &mut Job<F::Place>, failures: &[Reason]) -> Step {
+        if let (Some(old), Some(Reason::ToolchainChanged)) = (job.resolved.take(), failures.last()) {
+            self.toolchains.forget(&old.toolchain);
+        }
+        let found = self.toolchains.resolve(&job.request, &self.farm, &self.tasks).await;
+        let resolved = match found {
+            Ok(resolved) => resolved,
+            Err(unresolved) => return Ok(self.without_toolchain(job, unresolved)),
+        };
+        if !resolved.flags.is_empty()
+            && job.command.is_some()
+            && let event @ Event::Undistributable(_) = self.parse(job, resolved.flags.clone()).await
+        {
+            job.resolved = Some(resolved);
+            return Ok(event);
+        }
+        if let Some(command) = job.command.clone() {
+            let order = self.order(job, &resolved, command).await?;
+            job.order = Some(Arc::new(order));
+        }
+        job.resolved = Some(resolved);
+        Ok(Event::Resolved)
+    }
+
+    fn without_toolchain(&self, job: &mut Job<F::Place>, unresolved: Unresolved) -> Event {
+        let reason = unresolved.reason;
+        job.note(unresolved.message.clone());
+        if reason.rule().blame() == fallback::Blame::Farm {
+            self.watch.remark(&unresolved.message, unresolved.hint.as_deref());
+        }
+        let has_compiler = unresolved.program.is_some();
+        job.unresolved = Some(unresolved);
+        match has_compiler {
+            true => Event::Failed(reason),
+            false => Event::NoCompiler(reason),
+        }
+    }
+
+    async fn order(
+        &self,
+        job: &Job<F::Place>,
+        resolved: &Resolved,
+        command: Arc<compile::CompileCommand>,
+    ) -> Result<Order, Trouble> {
+        let wrong_language = match job.driver() {
+            compile::Driver::C => resolved.language != crate::toolchains::definition::Language::C,
+            compile::Driver::Cxx => resolved.language != crate::toolchains::definition::Language::Cxx,
+        };
+        if wrong_language {
+            let note = "its name says another language than its content";
+            return Err(Trouble::new(Reason::CompilerNotInToolchain, note));
+        }
+        let toolchain = resolved.toolchain.clone();
+        let env = Arc::new(job.request.env.clone());
+        let locale = self
+            .locales
+            .locale(toolchain.id, &resolved.program, &env, &self.runner)
+            .await;
+        Ok(Order {
+            unit: Unit {
+                command,
+                program: resolved.program.clone(),
+                argv0: argv0(&job.request, &resolved.program),
+                flags: resolved.flags.clone(),
+                cwd: job.request.cwd.clone(),
+                env,
+                toolchain: toolchain.number,
+            },
+            request: job.request.clone(),
+            toolchain,
+            locale,
+        })
+    }
+
+    async fn gather(&self, job: &mut Job<F::Place>, closure: Closure) -> Step {
+        let order = job.order.clone().ok_or_else(out_of_turn)?;
+        let closure = match closure {
+            Closure::Remembered | Closure::Scanned => self.closures.scan(&order.unit).await?,
+            Closure::Listed => self.closures.list(&order.unit).await?,
+        };
+        let (maker, epoch) = (self.maker.clone(), self.tree.begin());
+        let prepared = self
+            .tasks
+            .blocking(move || order.with_closure(&maker, epoch, Arc::new(closure)))
+            .await?;
+        let event = Event::Gathered(prepared.gathered);
+        job.prepared = Some(Arc::new(prepared));
+        Ok(event)
+    }
+
+    async fn preprocess(&self, job: &mut Job<F::Place>) -> Step {
+        let order = job.order.clone().ok_or_else(out_of_turn)?;
+        let inexact = |why: compile::NotExact| Trouble::new(Reason::NotSplittable, why);
+        exactness(&order.unit.command).map_err(inexact)?;
+        let (text, list) = self.preprocessed(&order.unit).await?;
+        let (maker, epoch) = (self.maker.clone(), self.tree.begin());
+        let prepared = self
+            .tasks
+            .blocking(move || {
+                text_exactness(&text).map_err(inexact)?;
+                order.with_text(&maker, epoch, text, list)
+            })
+            .await?;
+        let event = Event::Gathered(prepared.gathered);
+        job.prepared = Some(Arc::new(prepared));
+        Ok(event)
+    }
+
+    /// Runs the local preprocessor. Returns its text, and the list of dependencies if the user asked for one.
+    async fn preprocessed(&self, unit: &Unit) -> Result<(Vec<u8>, Option<Vec<u8>>), Trouble> {
+        let failed = |error: &dyn std::fmt::Display| Trouble::new(Reason::PreprocessorDiagnostics, error);
+        let scratch = tempfile::Builder::new()
+            .prefix("text-")
+            .tempdir_in(&self.scratch)
+            .map_err(|error| failed(&error))?;
+        let (text, list) = (scratch.path().join("text"), scratch.path().join("list"));
+        let mut command = (*unit.command).clone();
+        if let Some(asked) = &mut command.dependencies {
+            asked.file = list.clone();
+        }
+        let mut words = unit.flags.clone();
+        words.extend(local_preprocess(&command, &text));
+        let run = CompilerRun {
+            program: unit.program.clone(),
+            argv0: unit.argv0.clone(),
+            words,
+            cwd: unit.cwd.clone(),
+            env: unit.env.to_vec(),
+            stdin: Vec::new(),
+        };
+        let said = self
+            .runner
+            .run(run, PREPROCESS_WAIT)
+            .await
+            .map_err(|error| failed(&error))?;
+        if !said.status.success() || !said.stderr.is_empty() {
+            // Said again, and properly, by the local compile.
+            return Err(Trouble::new(Reason::PreprocessorDiagnostics, ""));
+        }
+        let read = move || {
+            let _keep = scratch;
+            let list = command
+                .dependencies
+                .is_some()
+                .then(|| std::fs::read(&list))
+                .transpose()?;
+            std::io::Result::Ok((std::fs::read(&text)?, list))
+        };
+        self.tasks.blocking(read).await.map_err(|error| failed(&error))
+    }
+
+    async fn place(&self, job: &mut Job<F::Place>) -> Step {
+        let prepared = job.prepared.as_ref().ok_or_else(out_of_turn)?;
+        let want = Want {
+            toolchain: prepared.spec.toolchain,
+            closure_bytes: prepared.inputs.bytes,
+        };
+        let place = self.farm.place(want).await.inspect_err(|trouble| {
+            if trouble.reason == Reason::ToolchainNotOnFarm {
+                let complaint = job.complaint(trouble.reason, "");
+                self.watch.remark(&complaint.error, complaint.hint.as_deref());
+            }
+        })?;
+        job.worker = F::worker(&place).to_owned();
+        job.place = Some(place);
+        Ok(Event::Placed)
+    }
+
+    async fn run(&self, job: &mut Job<F::Place>) -> Step {
+        let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
+        let place = job.place.take().ok_or_else(out_of_turn)?;
+        let ran = self.farm.run(place, prepared).await?;
+        job.carried(ran.bytes_sent, ran.bytes_received);
+        let outcome = ran.outcome;
+        let success = outcome.status.success();
+        let said = Said {
+            success,
+            spoke: !outcome.stdout.is_empty() || !outcome.stderr.is_empty(),
+            suspect: !success && fallback::is_suspect(&outcome.stderr),
+        };
+        job.outcome = Some(outcome);
+        Ok(Event::Answered(said))
+    }
+
+    async fn check(&self, job: &mut Job<F::Place>) -> Step {
+        let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
+        let order = job.order.clone().ok_or_else(out_of_turn)?;
+        let mut outcome = job.outcome.take().ok_or_else(out_of_turn)?;
+        let (tree, epoch) = (self.tree.clone(), self.recheck_epoch());
+        let (outcome, checked) = self
+            .tasks
+            .blocking(move || {
+                let target = &order.toolchain.definition.target;
+                let checked = check::check(&prepared, &mut outcome, &tree, epoch, target);
+                (outcome, checked)
+            })
+            .await;
+        job.outcome = Some(outcome);
+        job.outputs = checked?;
+        Ok(Event::Checked)
+    }
+
+    /// Returns an epoch that began a short while ago at most.
+    fn recheck_epoch(&self) -> Epoch {
+        let mut last = self.rechecks.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((began, epoch)) if began.elapsed() < RECHECK_AGE => epoch,
+            _ => {
+                let epoch = self.tree.begin();
+                *last = Some((Instant::now(), epoch));
+                epoch
+            }
+        }
+    }
+
+    async fn deliver(&self, job: &mut Job<F::Place>) -> Step {
+        let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
+        let outputs = std::mem::take(&mut job.outputs);
+        self.tasks
+            .blocking(move || stage(outputs, &prepared.expected.object)?.commit())
+            .await?;
+        Ok(Event::Delivered)
+    }
+
+    fn finish(&self, mut job: Job<F::Place>, flow: &Flow) -> Answer {
+        let Some(outcome) = &mut job.outcome else {
+            return Reply::Failed(Complaint::new("a job ended without an answer")).into();
+        };
+        let finished = Finished {
+            status: outcome.status,
+            stdout: std::mem::take(&mut outcome.stdout),
+            stderr: std::mem::take(&mut outcome.stderr),
+        };
+        let mut account = job.account_of_remote(flow.mode(), flow.failures());
+        account.success = finished.status.success();
+        self.ledger.record(account);
+        Reply::Finished(finished).into()
+    }
+
+    async fn run_here(&self, mut job: Job<F::Place>, flow: &Flow, why: Why) -> Answer {
+        let Some((program, flags)) = local_compiler(&job) else {
+            return self.fail(&job, Reason::ToolchainUnknown);
+        };
+        let began = Instant::now();
+        let slot = self.slots.take().await;
+        job.phase("local_slot", began);
+        self.ledger.record(job.account_of_local(why, flow.failures()));
+        Answer {
+            reply: Reply::RunLocally(LocalRun {
+                program,
+                flags,
+                connection: match slot.is_some() {
+                    true => Connection::Inherit,
+                    false => Connection::Close,
+                },
+            }),
+            until_gone: slot.map(|slot| Box::new(slot) as Box<dyn Send>),
+        }
+    }
+
+    fn fail(&self, job: &Job<F::Place>, reason: Reason) -> Answer {
+        Reply::Failed(job.complaint(reason, &self.farm.coordinator())).into()
+    }
+}
+
+/// What an action leads to.
+type Step = Result<Event, Trouble>;
+
+/// An action was asked for before what it needs was there: a bug, which ends this job only.
+fn out_of_turn() -> Trouble {
+    Trouble::new(Reason::Internal, "an action out of turn")
+}
+
+/// Returns the compiler for a local run, with the flags in front of the user's own.
+fn local_compiler<P>(job: &Job<P>) -> Option<(PathBuf, Vec<std::ffi::OsString>)> {
+    match (&job.request.compiler, &job.resolved, &job.unresolved) {
+        (Compiler::At(path), _, _) => Some((path.clone(), Vec::new())),
+        (_, Some(resolved), _) => Some((resolved.program.clone(), resolved.flags.clone())),
+        (_, None, Some(unresolved)) => Some((unresolved.program.clone()?, unresolved.flags.clone())),
+        (_, None, None) => None,
+    }
+}
+
+impl From<OutputError> for Trouble {
+    fn from(error: OutputError) -> Self {
+        let reason = match &error {
+            OutputError::MissingDirectory(_) => Reason::OutputDirectoryMissing,
+            OutputError::Special(_) => Reason::OutputSpecial,
+            OutputError::NotWritable { .. } => Reason::OutputNotWritable,
+            OutputError::Write { .. } => Reason::OutputFailed,
+            OutputError::Twice(_) => Reason::OutputUnexpected,
+        };
+        Self::new(reason, error)
+    }
+}

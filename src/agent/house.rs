@@ -1,0 +1,174 @@
+//! An agent put together: its parts made from the settings, and what it answers to those who connect.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::closures::Closures;
+use super::cluster::Cluster;
+use super::compiler_run::CompilerRunner;
+use super::coordinator_link::{CoordinatorLink, Identity};
+use super::driver::Driver;
+use super::farm::Farm;
+use super::inputs::{InputMaker, Shipped};
+use super::ledger::Ledger;
+use super::local_slots::LocalSlots;
+use super::locale_probe::LocaleProbes;
+use super::socket::{Answer, Caller, Service};
+use super::toolchain_resolve::Toolchains;
+use super::watch::Watch;
+use crate::digest::Digest;
+use crate::exchange::place::Place;
+use crate::exchange::settings::Settings;
+use crate::exchange::{AgentReport, CompileRequest, Complaint, Counters, JobRecord, Reply, Zero};
+use crate::includes::source_tree::disk::{Bounds, DiskTree};
+use crate::runtime::tasks::Tasks;
+
+/// An agent.
+#[derive(Debug)]
+pub struct Agent<F> {
+    driver: Driver<F>,
+    started: Instant,
+}
+
+/// What names this client's files to workers.
+#[derive(Debug)]
+pub struct ClientTree {
+    shipped: Shipped,
+}
+
+impl ClientTree {
+    /// Finds or makes the name in the agent's own directory.
+    pub fn open(place: &Place) -> Result<Self, Complaint> {
+        let random = random().map_err(|error| Complaint::new("no random numbers").because(error.to_string()))?;
+        // Without a boot id every start counts as another boot: fresh mirrors, nothing wrong.
+        let boot = match std::fs::read("/proc/sys/kernel/random/boot_id") {
+            Ok(id) => Digest::of(&id),
+            Err(_) => Digest::from(random),
+        };
+        let path = place.own_dir().join("shipped");
+        let shipped = Shipped::open(&path, boot, random).map_err(|error| Complaint::from_error(&error))?;
+        Ok(Self { shipped })
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> Digest {
+        self.shipped.tree_name()
+    }
+}
+
+impl Agent<Cluster> {
+    /// Makes an agent that sends its jobs wherever the coordinator of `settings` says. Starts to look for it at once.
+    pub fn of_cluster(
+        settings: &Settings,
+        place: &Place,
+        identity: Identity,
+        ledger: Arc<Ledger>,
+        tasks: &Tasks,
+    ) -> Result<Self, Complaint> {
+        let tree = ClientTree::open(place)?;
+        let coordinator = CoordinatorLink::start(tasks, &settings.coordinator, identity);
+        let cluster = Cluster::new(coordinator, &settings.coordinator, tree.name(), tasks);
+        Self::new(settings, place, tree, cluster, ledger, tasks)
+    }
+}
+
+impl<F: Farm> Agent<F> {
+    /// Makes an agent that sends its jobs to `farm`.
+    pub fn new(
+        settings: &Settings,
+        place: &Place,
+        tree: ClientTree,
+        farm: F,
+        ledger: Arc<Ledger>,
+        tasks: &Tasks,
+    ) -> Result<Self, Complaint> {
+        let scratch = fresh_scratch(place).map_err(|error| {
+            let path = place.own_dir().join("scratch");
+            Complaint::new(format!("cannot make `{}`", path.display())).because(error.to_string())
+        })?;
+        let mut toolchain_dirs = settings.toolchain_dirs.clone();
+        // What `rdcc toolchain push` has sent off from here.
+        toolchain_dirs.push(place.state_dir().join("toolchains"));
+        let records = place.state_dir().join("captured");
+        let files = Arc::new(DiskTree::new(Bounds::default()));
+        let runner = CompilerRunner::new(settings.local_slots as usize);
+        Ok(Self {
+            driver: Driver {
+                toolchains: Arc::new(Toolchains::new(toolchain_dirs, records, place.clone())),
+                closures: Closures::new(files.clone(), runner.clone(), tasks.clone(), scratch.clone()),
+                maker: Arc::new(InputMaker::new(files.clone(), tree.shipped)),
+                tree: files,
+                locales: LocaleProbes::default(),
+                runner,
+                farm,
+                slots: LocalSlots::new(settings.local_slots),
+                ledger,
+                tasks: tasks.clone(),
+                scratch,
+                watch: Watch::default(),
+                rechecks: Mutex::default(),
+            },
+            started: Instant::now(),
+        })
+    }
+}
+
+#[cfg(test)]
+impl<F> Agent<F> {
+    pub(super) fn driver(&self) -> &Driver<F> {
+        &self.driver
+    }
+}
+
+impl<F: Farm> Service for Agent<F> {
+    async fn compile(&self, request: CompileRequest, caller: Caller) -> Answer {
+        tokio::select! {
+            answer = self.driver.compile(request) => answer,
+            () = caller.gone.cancelled() => Reply::Failed(Complaint::new("the caller went away")).into(),
+        }
+    }
+
+    async fn stats(&self, zero: Zero) -> Result<Counters, Complaint> {
+        let ledger = self.driver.ledger.clone();
+        let told = self.driver.tasks.blocking(move || ledger.stats(zero)).await;
+        told.map_err(|error| Complaint::from_error(&error))
+    }
+
+    async fn why(&self, path: PathBuf) -> Result<Vec<JobRecord>, Complaint> {
+        let ledger = self.driver.ledger.clone();
+        let told = self.driver.tasks.blocking(move || ledger.why(&path)).await;
+        told.map_err(|error| Complaint::from_error(&error))
+    }
+
+    async fn report(&self) -> AgentReport {
+        let (jobs, remarks) = self.driver.watch.report();
+        AgentReport {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            coordinator: self.driver.farm.coordinator(),
+            link: self.driver.farm.link(),
+            jobs,
+            remarks,
+        }
+    }
+}
+
+fn random() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Empties the directory for short-lived files: an agent that was killed may have left some.
+fn fresh_scratch(place: &Place) -> io::Result<PathBuf> {
+    let scratch: PathBuf = Path::new(place.own_dir()).join("scratch");
+    match std::fs::remove_dir_all(&scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::create_dir_all(&scratch)?;
+    Ok(scratch)
+}

@@ -1,0 +1,182 @@
+//! One compile under way: what is known of it so far, and the account of it that `rdcc why` gives in the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::fallback::Reason;
+use super::flow::{CompilerNamed, Why};
+use super::preparation::{Order, Prepared, Trouble};
+use super::toolchain_resolve::{Resolved, Unresolved};
+use crate::compile::CompileCommand;
+use crate::exchange::{CompileRequest, Compiler, Complaint, Driver, JobRecord, Mode, Ran};
+use crate::job::{Outcome, Output};
+
+/// Notes kept of one job: a job that fails again and again says the same things.
+const NOTES_MAX: usize = 12;
+
+/// One compile.
+#[derive(Debug)]
+pub struct Job<P> {
+    /// What the wrapper asked for.
+    pub request: Arc<CompileRequest>,
+    /// The command, once it is known to be distributable.
+    pub command: Option<Arc<CompileCommand>>,
+    /// Its toolchain, once that is found.
+    pub resolved: Option<Resolved>,
+    /// Or why it is not.
+    pub unresolved: Option<Unresolved>,
+    /// What the job is made from.
+    pub order: Option<Arc<Order>>,
+    /// The job, once it is made.
+    pub prepared: Option<Arc<Prepared>>,
+    /// Where it may run.
+    pub place: Option<P>,
+    /// The worker that ran it.
+    pub worker: String,
+    /// The compiler's answer, less what is to be delivered.
+    pub outcome: Option<Outcome>,
+    /// The files to put in place.
+    pub outputs: Vec<Output>,
+    account: JobRecord,
+}
+
+impl<P> Job<P> {
+    /// Starts with the request alone.
+    pub fn new(request: CompileRequest) -> Self {
+        let reason = Reason::Internal.name().to_owned();
+        Self {
+            request: Arc::new(request),
+            command: None,
+            resolved: None,
+            unresolved: None,
+            order: None,
+            prepared: None,
+            place: None,
+            worker: String::new(),
+            outcome: None,
+            outputs: Vec::new(),
+            account: JobRecord::new(Ran::Local { reason }),
+        }
+    }
+
+    /// Tells whether a local run needs no toolchain.
+    pub fn compiler_named(&self) -> CompilerNamed {
+        match self.request.compiler {
+            Compiler::At(_) => CompilerNamed::Yes,
+            Compiler::OfToolchain(_) => CompilerNamed::No,
+        }
+    }
+
+    /// Returns which driver the command seems to call, before anything is known of its toolchain.
+    pub fn driver(&self) -> crate::compile::Driver {
+        let cxx = match &self.request.compiler {
+            Compiler::OfToolchain(driver) => *driver == Driver::Cxx,
+            Compiler::At(path) => {
+                let name = path.file_name().unwrap_or_default();
+                memchr::memmem::find(name.as_encoded_bytes(), b"++").is_some()
+            }
+        };
+        match cxx {
+            true => crate::compile::Driver::Cxx,
+            false => crate::compile::Driver::C,
+        }
+    }
+
+    /// Notes how long a phase took.
+    pub fn phase(&mut self, name: &str, began: Instant) {
+        self.account.phase(name, began.elapsed());
+    }
+
+    /// Notes something for `rdcc why`.
+    pub fn note(&mut self, note: String) {
+        if !note.is_empty() && self.account.notes.len() < NOTES_MAX {
+            self.account.notes.push(note);
+        }
+    }
+
+    /// Notes what went wrong and returns the reason.
+    pub fn trouble(&mut self, trouble: Trouble) -> Reason {
+        if !trouble.note.is_empty() {
+            self.note(format!("{}: {}", trouble.reason, trouble.note));
+        }
+        trouble.reason
+    }
+
+    /// Adds what a run has carried.
+    pub fn carried(&mut self, sent: u64, received: u64) {
+        self.account.bytes_sent += sent;
+        self.account.bytes_received += received;
+    }
+
+    /// Returns the account of a job that a worker ran.
+    pub fn account_of_remote(self, mode: Mode, failures: &[Reason]) -> JobRecord {
+        let worker = self.worker.clone();
+        let mut account = self.account(failures, Ran::Remote { mode, worker });
+        account.success = false;
+        account
+    }
+
+    /// Returns the account of a job that is left to the local compiler.
+    pub fn account_of_local(self, why: Why, failures: &[Reason]) -> JobRecord {
+        let reason = why.name().to_owned();
+        self.account(failures, Ran::Local { reason })
+    }
+
+    fn account(mut self, failures: &[Reason], ran: Ran) -> JobRecord {
+        let fallbacks = failures.iter().map(|reason| reason.name().to_owned());
+        self.account.ran = ran;
+        self.account.fallbacks = fallbacks.collect();
+        self.account.outputs = self.written();
+        self.account.toolchain = self.toolchain_name();
+        self.account.ended_unix_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        if let Some(outcome) = &self.outcome {
+            let cpu = outcome.usage.user + outcome.usage.system;
+            self.account.cpu_us = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
+        }
+        self.account
+    }
+
+    fn written(&self) -> Vec<PathBuf> {
+        let cwd = &self.request.cwd;
+        let output = |command: &Arc<CompileCommand>| cwd.join(&command.output);
+        self.command.iter().map(output).collect()
+    }
+
+    fn toolchain_name(&self) -> String {
+        match (&self.resolved, &self.request.toolchain) {
+            (Some(resolved), _) => resolved.toolchain.definition.name.to_string(),
+            (None, Some(name)) => name.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Returns what is said when the job fails for `reason` and must not run locally.
+    pub fn complaint(&self, reason: Reason, coordinator: &str) -> Complaint {
+        let toolchain = self.toolchain_name();
+        let mut complaint = Complaint::new(match reason {
+            Reason::NoCoordinator => format!("the coordinator at `{coordinator}` cannot be reached"),
+            Reason::ToolchainNotOnFarm => {
+                format!("the farm does not have toolchain `{toolchain}` as it is installed here")
+            }
+            Reason::NoWorker => format!("no worker takes jobs for toolchain `{toolchain}`"),
+            reason => format!("the compile cannot be distributed (`{reason}`)"),
+        });
+        if let Some(unresolved) = &self.unresolved {
+            complaint = Complaint::new(unresolved.message.clone());
+        }
+        complaint.causes = self.account.notes.clone();
+        let hint = match (&self.unresolved, reason) {
+            (Some(unresolved), _) => unresolved.hint.clone(),
+            (None, Reason::ToolchainNotOnFarm) => Some(format!("run `rdcc toolchain push {toolchain}.toml`")),
+            (None, Reason::NoCoordinator) => {
+                Some("see `rdcc status`; without RDCC_STRICT it is compiled here".to_owned())
+            }
+            (None, _) => Some("see `rdcc status` and `rdcc nodes`".to_owned()),
+        };
+        complaint.hint = hint;
+        complaint
+    }
+}

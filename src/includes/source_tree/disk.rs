@@ -1,0 +1,237 @@
+//! The tree on disk, with a cache that never misses a change.
+//!
+//! A file is trusted unread as long as device, inode, size, mtime and ctime are those of the version that was read, and
+//! that version was not *too recent* when it was read: a later write within the same clock tick would leave no trace.
+//! The same rule holds for directory listings, which answer probes of absent names without a system call. Everything is
+//! looked at again once per epoch, so many scans at once share the looks. Invariant: no answer is older than the epoch.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Dead, DirectoryInfo, Epoch, Found, SourceFile, SourceTree, TreeError};
+use crate::digest::Digest;
+use crate::includes::dialect::Dialect;
+use crate::includes::reduced::Reduced;
+use crate::includes::symbols::Symbols;
+
+mod contents;
+mod node;
+mod route;
+
+use contents::Contents;
+pub use node::Node;
+
+/// Bounds of a [`DiskTree`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Memory for reduced files, bytes.
+    pub reduced_bytes: usize,
+    /// Memory for spellings, bytes. Beyond, spellings and reduced files are forgotten together.
+    pub symbols_bytes: usize,
+    /// Files and directories remembered. Beyond, all of them are forgotten together.
+    pub places: u32,
+}
+
+impl Default for Bounds {
+    /// Measured on the kernel's `net/`: some 12 MB, 4 MB and 6,000.
+    fn default() -> Self {
+        Self {
+            reduced_bytes: 32 << 20,
+            symbols_bytes: 16 << 20,
+            places: 100_000,
+        }
+    }
+}
+
+/// The tree on disk.
+#[derive(Debug)]
+pub struct DiskTree {
+    bounds: Bounds,
+    epoch: AtomicU64,
+    memory: RwLock<Memory>,
+    shared: Arc<Shared>,
+}
+
+/// What may be forgotten as a whole.
+#[derive(Debug, Clone)]
+struct Memory {
+    root: Arc<Node>,
+    symbols: Arc<Symbols>,
+    contents: Arc<Contents>,
+}
+
+/// What all nodes use.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    next_id: AtomicU32,
+    places: AtomicU32,
+    listings: node::ListingPolicy,
+}
+
+impl Shared {
+    fn new_id(&self) -> u32 {
+        self.places.fetch_add(1, Ordering::Relaxed);
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The present, in nanoseconds since 1970.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// File times come from a clock that ticks every 1 to 10 ms (`CONFIG_HZ`); five ticks of the slowest are allowed for.
+const TICK_NS: i64 = 50_000_000;
+
+/// Some file systems keep whole seconds, FAT every other one.
+const COARSE_TICK_NS: i64 = 2_500_000_000;
+
+/// Says whether something last changed at `changed_ns` may change again, after `looked_ns`, without the time showing it.
+fn is_too_recent(changed_ns: i64, looked_ns: i64) -> bool {
+    let coarse = changed_ns % 1_000_000_000 == 0;
+    let tick = if coarse { COARSE_TICK_NS } else { TICK_NS };
+    changed_ns > looked_ns.saturating_sub(tick)
+}
+
+impl DiskTree {
+    /// Starts with nothing known.
+    pub fn new(bounds: Bounds) -> Self {
+        let shared = Arc::new(Shared::default());
+        Self {
+            bounds,
+            epoch: AtomicU64::new(0),
+            memory: RwLock::new(Memory::new(bounds, &shared)),
+            shared,
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets what has outgrown its bound. Scans that run keep what they hold.
+    fn forget_excess(&self) {
+        let symbols = self.memory().symbols;
+        let too_many_symbols = symbols.memory_bytes() > self.bounds.symbols_bytes || symbols.is_full();
+        let too_many_places = self.shared.places.load(Ordering::Relaxed) > self.bounds.places;
+        if !too_many_symbols && !too_many_places {
+            return;
+        }
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        if too_many_symbols && Arc::ptr_eq(&memory.symbols, &symbols) {
+            memory.symbols = Arc::new(Symbols::new());
+            memory.contents = Arc::new(Contents::new(self.bounds.reduced_bytes));
+        }
+        if too_many_places {
+            self.shared.places.store(0, Ordering::Relaxed);
+            memory.root = Arc::new(Node::root(&self.shared));
+        }
+    }
+
+    /// Returns how many bytes the reduced files and the spellings take.
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        let memory = self.memory();
+        (memory.contents.memory_bytes(), memory.symbols.memory_bytes())
+    }
+}
+
+impl Memory {
+    fn new(bounds: Bounds, shared: &Arc<Shared>) -> Self {
+        Self {
+            root: Arc::new(Node::root(shared)),
+            symbols: Arc::new(Symbols::new()),
+            contents: Arc::new(Contents::new(bounds.reduced_bytes)),
+        }
+    }
+}
+
+/// Splits a path into components that mean something: not empty, not `.`.
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|b| *b == b'/')
+        .filter(|component| !component.is_empty() && *component != b".")
+}
+
+impl SourceTree for DiskTree {
+    type Directory = Arc<Node>;
+
+    fn symbols(&self) -> Arc<Symbols> {
+        self.forget_excess();
+        self.memory().symbols
+    }
+
+    fn begin(&self) -> Epoch {
+        Epoch(self.epoch.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    fn directory(&self, path: &Path, epoch: Epoch) -> Result<Option<Arc<Node>>, TreeError> {
+        use std::os::unix::ffi::OsStrExt;
+        let mut node = self.memory().root;
+        for component in components(path.as_os_str().as_bytes()) {
+            // Only the last one has to be looked at: its path goes through the others.
+            node = node.child_unchecked(component);
+        }
+        Ok(node.exists(epoch)?.then_some(node))
+    }
+
+    fn below(
+        &self,
+        from: &Arc<Node>,
+        path: &[u8],
+        epoch: Epoch,
+    ) -> Result<Result<Arc<Node>, Dead<Arc<Node>>>, TreeError> {
+        let mut node = Arc::clone(from);
+        for component in components(path) {
+            match node.child(component, epoch)? {
+                Some(child) => node = child,
+                None => {
+                    return Ok(Err(Dead {
+                        directory: node,
+                        component: component.to_vec(),
+                    }));
+                }
+            }
+        }
+        Ok(Ok(node))
+    }
+
+    fn describe(&self, directory: &Arc<Node>) -> Arc<DirectoryInfo> {
+        directory.info()
+    }
+
+    fn find(&self, directory: &Arc<Node>, name: &[u8], epoch: Epoch) -> Result<Found, TreeError> {
+        directory.find(name, epoch)
+    }
+
+    fn digest(&self, file: &Arc<SourceFile>) -> Result<Digest, TreeError> {
+        match file.content.get() {
+            Some(content) => Ok(content.digest),
+            None => contents::read(file).map(|(content, _)| content.digest),
+        }
+    }
+
+    fn reduced(
+        &self,
+        file: &Arc<SourceFile>,
+        dialect: Dialect,
+        symbols: &Arc<Symbols>,
+    ) -> Result<Arc<Reduced>, TreeError> {
+        let memory = self.memory();
+        // A scan that began before the last forgetting speaks an older table of spellings.
+        let cache = Arc::ptr_eq(&memory.symbols, symbols).then_some(&*memory.contents);
+        contents::reduced(cache, file, dialect, symbols)
+    }
+}
+
+/// An error about `path`.
+fn unreadable(path: PathBuf, error: impl Into<std::io::Error>) -> TreeError {
+    TreeError::Unreadable {
+        path,
+        error: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Reads files, and keeps what they reduce to, once per content.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::super::{Content, Fingerprint, SourceFile, TreeError};
+use super::{now_ns, unreadable};
+use crate::digest::Digest;
+use crate::includes::dialect::Dialect;
+use crate::includes::reduce::{FILE_BYTES_MAX, reduce};
+use crate::includes::reduced::Reduced;
+use crate::includes::symbols::Symbols;
+
+/// Parts of the cache with a lock each; more than the processors of the machines this is for.
+const SHARDS: usize = 16;
+
+/// Reduced files by content and dialect, the least recently used forgotten first.
+#[derive(Debug)]
+pub(super) struct Contents {
+    shards: [Mutex<Shard>; SHARDS],
+    shard_bytes_max: usize,
+    clock: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<(Digest, Dialect), Kept>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    reduced: Arc<Reduced>,
+    bytes: usize,
+    used: u64,
+}
+
+impl Contents {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            shard_bytes_max: bytes_max / SHARDS,
+            clock: AtomicU64::new(0),
+        }
+    }
+
+    fn shard(&self, digest: &Digest) -> std::sync::MutexGuard<'_, Shard> {
+        let shard = usize::from(digest.as_bytes()[0]) % SHARDS;
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, digest: Digest, dialect: Dialect) -> Option<Arc<Reduced>> {
+        let now = self.clock.load(Ordering::Relaxed);
+        let mut shard = self.shard(&digest);
+        let kept = shard.entries.get_mut(&(digest, dialect))?;
+        kept.used = now;
+        Some(Arc::clone(&kept.reduced))
+    }
+
+    fn put(&self, digest: Digest, dialect: Dialect, reduced: &Arc<Reduced>) {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let bytes = reduced.memory_bytes();
+        let mut shard = self.shard(&digest);
+        let kept = Kept {
+            reduced: Arc::clone(reduced),
+            bytes,
+            used: now,
+        };
+        let replaced = shard.entries.insert((digest, dialect), kept);
+        shard.bytes += bytes;
+        shard.bytes -= replaced.map_or(0, |kept| kept.bytes);
+        if shard.bytes > self.shard_bytes_max {
+            shard.shrink(self.shard_bytes_max / 4 * 3);
+        }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let lock = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).bytes;
+        self.shards.iter().map(lock).sum()
+    }
+}
+
+impl Shard {
+    /// Forgets the least recently used down to `bytes`.
+    fn shrink(&mut self, bytes: usize) {
+        let mut by_age: Vec<(u64, (Digest, Dialect))> =
+            self.entries.iter().map(|(key, kept)| (kept.used, *key)).collect();
+        by_age.sort_unstable();
+        for (_, key) in by_age {
+            if self.bytes <= bytes {
+                return;
+            }
+            if let Some(kept) = self.entries.remove(&key) {
+                self.bytes -= kept.bytes;
+            }
+        }
+    }
+}
+
+/// Returns what a file reduces to, from the cache if it is there.
+pub(super) fn reduced(
+    cache: Option<&Contents>,
+    file: &Arc<SourceFile>,
+    dialect: Dialect,
+    symbols: &Symbols,
+) -> Result<Arc<Reduced>, TreeError> {
+    let known = file.content.get().map(|content| content.digest);
+    if let (Some(cache), Some(digest)) = (cache, known)
+        && let Some(reduced) = cache.get(digest, dialect)
+    {
+        return Ok(reduced);
+    }
+    let (content, bytes) = read(file)?;
+    if let Some(cache) = cache
+        && let Some(reduced) = cache.get(content.digest, dialect)
+    {
+        return Ok(reduced);
+    }
+    let reduced = Arc::new(reduce(&bytes, dialect, symbols));
+    if let Some(cache) = cache {
+        cache.put(content.digest, dialect, &reduced);
+    }
+    Ok(reduced)
+}
+
+/// Reads a file, which must be the version that it says it is, and notes its digest.
+pub(super) fn read(file: &Arc<SourceFile>) -> Result<(Content, Vec<u8>), TreeError> {
+    let path = &file.route.path;
+    let wrong = |error| unreadable(path.clone(), error);
+    if file.fingerprint.size > FILE_BYTES_MAX {
+        return Err(TreeError::TooLarge { path: path.clone() });
+    }
+    let read_ns = now_ns();
+    let mut opened = File::open(path).map_err(wrong)?;
+    let check = |opened: &File| {
+        let found = fingerprint_of(opened).map_err(wrong)?;
+        if found == file.fingerprint {
+            Ok(())
+        } else {
+            Err(TreeError::Changing { path: path.clone() })
+        }
+    };
+    check(&opened)?;
+    let mut bytes = Vec::with_capacity(file.fingerprint.size as usize + 1);
+    opened
+        .by_ref()
+        .take(FILE_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(wrong)?;
+    check(&opened)?;
+    let content = Content {
+        digest: Digest::of(&bytes),
+        read_ns,
+    };
+    match file.content.get() {
+        // Read before, and forgotten since: the same version must have the same content, or times cannot be relied on.
+        Some(before) if before.digest != content.digest => Err(TreeError::Changing { path: path.clone() }),
+        _ => Ok((*file.content.get_or_init(|| content), bytes)),
+    }
+}
+
+fn fingerprint_of(file: &File) -> std::io::Result<Fingerprint> {
+    let metadata = file.metadata()?;
+    let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+    Ok(Fingerprint {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        mode: metadata.mode() & 0o7777,
+    })
+}

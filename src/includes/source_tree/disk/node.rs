@@ -1,0 +1,380 @@
+//! One directory as spelled, with what is known of the names in it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::fs::{Dir, FileType, IFlags, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::super::{DirectoryInfo, Epoch, Fingerprint, Found, Route, SourceFile, TreeError};
+use super::{Shared, is_too_recent, now_ns, route, unreadable};
+
+/// Largest directory that is listed; beyond, each name is asked for by itself.
+const LISTED_MAX: usize = 50_000;
+
+/// A directory as spelled.
+#[derive(Debug)]
+pub struct Node {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When it was last looked at.
+    checked: Option<Epoch>,
+    info: Option<Arc<DirectoryInfo>>,
+    stamp: Stamp,
+    listing: Listing,
+    children: HashMap<Box<[u8]>, Arc<Node>>,
+    files: HashMap<Box<[u8]>, Arc<Mutex<FileState>>>,
+}
+
+/// When a directory's names last changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Stamp {
+    identity: (u64, u64),
+    mtime_ns: i64,
+    ctime_ns: i64,
+}
+
+/// The names in a directory, as hashes: a false match costs one look, nothing more.
+#[derive(Debug, Default)]
+enum Listing {
+    /// Not read yet, or outdated.
+    #[default]
+    Unknown,
+    /// Cannot be had, or not be relied on, as long as the directory stays as it is.
+    Unusable,
+    /// Sorted; good for this epoch only if too recent.
+    Names { hashes: Box<[u64]>, settled: bool },
+}
+
+#[derive(Debug, Default)]
+struct FileState {
+    checked: Option<Epoch>,
+    /// What was found at that time.
+    seen: Seen,
+    id: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+enum Seen {
+    #[default]
+    Nothing,
+    Directory,
+    Special,
+    File(Arc<SourceFile>),
+}
+
+/// Which file systems keep directory times well enough to rely on listings.
+#[derive(Debug, Default)]
+pub(super) struct ListingPolicy {
+    hasher: RandomState,
+    devices: Mutex<HashMap<u64, bool>>,
+}
+
+/// The inode flag of directories that ignore case (`FS_CASEFOLD_FL`).
+const CASE_FOLDED: IFlags = IFlags::from_bits_retain(0x4000_0000);
+
+/// Magic numbers (`statfs`) of local file systems that change a directory's times with its entries, and compare names
+/// byte by byte: ext2/3/4, xfs, btrfs, tmpfs, ramfs, overlayfs, f2fs, zfs, bcachefs, squashfs, erofs.
+const RELIABLE: [u64; 11] = [
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0x0102_1994,
+    0x8584_58f6,
+    0x794c_7630,
+    0xf2f5_2010,
+    0x2fc1_2fc1,
+    0xca45_1a4e,
+    0x7371_7368,
+    0xe0f5_e1e2,
+];
+
+impl ListingPolicy {
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// Says whether listings on this device can be relied on; `directory` is one on it.
+    fn is_reliable(&self, device: u64, directory: &Path) -> bool {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        *devices.entry(device).or_insert_with(|| {
+            rustix::fs::statfs(directory).is_ok_and(|found| {
+                // The field's type differs by target; the numbers have 32 bits.
+                let magic = found.f_type as u64 & 0xffff_ffff;
+                RELIABLE.contains(&magic)
+            })
+        })
+    }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: u64) -> i64 {
+    // Times beyond the year 2262 count as its end.
+    let rest = i64::try_from(nanoseconds).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
+
+#[allow(clippy::unnecessary_cast, reason = "the fields' types differ by target")]
+pub(super) fn fingerprint(stat: &Stat) -> Fingerprint {
+    Fingerprint {
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        size: stat.st_size as u64,
+        mtime_ns: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+        ctime_ns: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+        mode: (stat.st_mode as u32) & 0o7777,
+    }
+}
+
+impl Node {
+    pub(super) fn root(shared: &Arc<Shared>) -> Self {
+        Self::new(PathBuf::from("/"), Arc::clone(shared))
+    }
+
+    fn new(path: PathBuf, shared: Arc<Shared>) -> Self {
+        shared.new_id();
+        Self {
+            path,
+            shared,
+            state: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Describes the directory as it was when last looked at.
+    pub(super) fn info(&self) -> Arc<DirectoryInfo> {
+        self.lock().info.clone().unwrap_or_else(|| {
+            // Only a directory that exists is handed out, so this says no more than its spelling.
+            Arc::new(DirectoryInfo {
+                route: Route {
+                    path: self.path.clone(),
+                    ..Route::default()
+                },
+                identity: (0, 0),
+            })
+        })
+    }
+
+    /// Says whether the directory exists.
+    pub(super) fn exists(&self, epoch: Epoch) -> Result<bool, TreeError> {
+        let mut state = self.lock();
+        self.check(&mut state, epoch)?;
+        Ok(state.info.is_some())
+    }
+
+    /// Looks at the directory once per epoch.
+    fn check(&self, state: &mut State, epoch: Epoch) -> Result<(), TreeError> {
+        if state.checked >= Some(epoch) {
+            return Ok(());
+        }
+        let found = match rustix::fs::stat(&self.path) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Some(fingerprint(&stat)),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => None,
+            Err(error) => return Err(unreadable(self.path.clone(), error)),
+        };
+        match found {
+            None => {
+                state.info = None;
+                state.listing = Listing::Unknown;
+            }
+            Some(found) => {
+                let stamp = Stamp {
+                    identity: (found.device, found.inode),
+                    mtime_ns: found.mtime_ns,
+                    ctime_ns: found.ctime_ns,
+                };
+                let same_place = state.info.as_ref().is_some_and(|info| info.identity == stamp.identity);
+                if !same_place {
+                    let route = route::resolve(&self.path)?;
+                    state.info = Some(Arc::new(DirectoryInfo {
+                        route,
+                        identity: stamp.identity,
+                    }));
+                    state.children.clear();
+                    state.files.clear();
+                }
+                let settled = !matches!(state.listing, Listing::Names { settled: false, .. });
+                if stamp != state.stamp || !settled {
+                    state.listing = Listing::Unknown;
+                }
+                state.stamp = stamp;
+            }
+        }
+        state.checked = Some(epoch);
+        Ok(())
+    }
+
+    /// Says whether the directory may have `name`; false is certain.
+    fn may_have(&self, state: &mut State, name: &[u8]) -> bool {
+        if name == b".." {
+            return true;
+        }
+        if matches!(state.listing, Listing::Unknown) {
+            state.listing = self.list(state.stamp);
+        }
+        match &state.listing {
+            Listing::Names { hashes, .. } => hashes.binary_search(&self.shared.listings.hash(name)).is_ok(),
+            Listing::Unknown | Listing::Unusable => true,
+        }
+    }
+
+    fn list(&self, stamp: Stamp) -> Listing {
+        let policy = &self.shared.listings;
+        if !policy.is_reliable(stamp.identity.0, &self.path) {
+            return Listing::Unusable;
+        }
+        let looked_ns = now_ns();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(opened) = rustix::fs::open(&self.path, flags, Mode::empty()) else {
+            return Listing::Unusable;
+        };
+        // ext4, f2fs and tmpfs can be told to ignore case.
+        if rustix::fs::ioctl_getflags(&opened).is_ok_and(|flags| flags.contains(CASE_FOLDED)) {
+            return Listing::Unusable;
+        }
+        let same = |stat: Stat| {
+            let found = fingerprint(&stat);
+            (found.device, found.inode) == stamp.identity
+                && (found.mtime_ns, found.ctime_ns) == (stamp.mtime_ns, stamp.ctime_ns)
+        };
+        let mut hashes = Vec::new();
+        let Ok(entries) = Dir::read_from(&opened) else {
+            return Listing::Unusable;
+        };
+        for entry in entries {
+            let Ok(entry) = entry else {
+                return Listing::Unusable;
+            };
+            if hashes.len() >= LISTED_MAX {
+                return Listing::Unusable;
+            }
+            hashes.push(policy.hash(entry.file_name().to_bytes()));
+        }
+        // A name that came or went meanwhile shows in the times, or they are too recent.
+        let unchanged = rustix::fs::fstat(&opened).is_ok_and(same);
+        hashes.sort_unstable();
+        let changed_ns = stamp.mtime_ns.max(stamp.ctime_ns);
+        Listing::Names {
+            hashes: hashes.into(),
+            settled: unchanged && !is_too_recent(changed_ns, looked_ns),
+        }
+    }
+
+    fn child_path(&self, name: &[u8]) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name))
+    }
+
+    /// Returns the node of a directory in this one without looking whether either exists.
+    pub(super) fn child_unchecked(&self, name: &[u8]) -> Arc<Self> {
+        self.child_of(&mut self.lock(), name)
+    }
+
+    fn child_of(&self, state: &mut State, name: &[u8]) -> Arc<Self> {
+        if let Some(child) = state.children.get(name) {
+            return Arc::clone(child);
+        }
+        let child = Arc::new(Self::new(self.child_path(name), Arc::clone(&self.shared)));
+        state.children.insert(name.into(), Arc::clone(&child));
+        child
+    }
+
+    /// Returns the directory `name` in this one, which exists; `None` when there is none.
+    pub(super) fn child(&self, name: &[u8], epoch: Epoch) -> Result<Option<Arc<Self>>, TreeError> {
+        let child = {
+            let mut state = self.lock();
+            self.check(&mut state, epoch)?;
+            if state.info.is_none() || !self.may_have(&mut state, name) {
+                return Ok(None);
+            }
+            self.child_of(&mut state, name)
+        };
+        Ok(child.exists(epoch)?.then_some(child))
+    }
+
+    /// Returns what `name` is in this directory, which exists.
+    pub(super) fn find(&self, name: &[u8], epoch: Epoch) -> Result<Found, TreeError> {
+        let (file, parent) = {
+            let mut state = self.lock();
+            self.check(&mut state, epoch)?;
+            let Some(parent) = state.info.clone() else {
+                return Ok(Found::Absent);
+            };
+            if !self.may_have(&mut state, name) {
+                return Ok(Found::Absent);
+            }
+            let file = match state.files.get(name) {
+                Some(file) => Arc::clone(file),
+                None => {
+                    let file = Arc::new(Mutex::default());
+                    state.files.insert(name.into(), Arc::clone(&file));
+                    file
+                }
+            };
+            (file, parent)
+        };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.checked < Some(epoch) {
+            file.seen = self.look(name, &parent, &mut file)?;
+            file.checked = Some(epoch);
+        }
+        Ok(match &file.seen {
+            Seen::Nothing => Found::Absent,
+            Seen::Directory => Found::Directory,
+            Seen::Special => Found::Special,
+            Seen::File(file) => Found::File(Arc::clone(file)),
+        })
+    }
+
+    /// Looks at a file, and keeps the version that is known if it is still that one.
+    fn look(&self, name: &[u8], parent: &DirectoryInfo, file: &mut FileState) -> Result<Seen, TreeError> {
+        let path = self.child_path(name);
+        let stat = match rustix::fs::stat(&path) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Seen::Nothing),
+            Err(error) => return Err(unreadable(path, error)),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Ok(Seen::Directory),
+            _ => return Ok(Seen::Special),
+        }
+        let found = fingerprint(&stat);
+        if let Seen::File(known) = &file.seen
+            && known.fingerprint == found
+            && known
+                .content
+                .get()
+                .is_none_or(|content| !is_too_recent(found.mtime_ns.max(found.ctime_ns), content.read_ns))
+        {
+            return Ok(Seen::File(Arc::clone(known)));
+        }
+        let place = parent.route.path.join(OsStr::from_bytes(name));
+        let metadata = std::fs::symlink_metadata(&place).map_err(|error| unreadable(place.clone(), error))?;
+        let route = if metadata.is_symlink() {
+            route::resolve(&place)?
+        } else {
+            Route {
+                path: place,
+                ..Route::default()
+            }
+        };
+        let id = *file.id.get_or_insert_with(|| self.shared.new_id());
+        Ok(Seen::File(Arc::new(SourceFile {
+            id,
+            route,
+            fingerprint: found,
+            content: OnceLock::new(),
+        })))
+    }
+}

@@ -1,0 +1,6 @@
+//! Compiles through a whole farm: coordinator, workers, agent and wrapper, with the real cross compiler.
+
+mod bits;
+mod failures;
+mod farm;
+mod ways;
