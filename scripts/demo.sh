@@ -45,8 +45,8 @@ build() { # LOG MAKE-ARGUMENTS...
 }
 now_ms() { date +%s%3N; }
 seconds() { printf '%d.%d s' $(($1 / 1000)) $(($1 % 1000 / 100)); }
-# Every file that a build leaves, with its digest, but for make's own records of commands (they name the compiler).
-digests() { (cd "$TREE" && find . -type f ! -name '*.cmd' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum); }
+# Every file that a build leaves, with its digest, but for its records of commands, which name the compiler as typed.
+digests() { (cd "$TREE" && find . -type f ! -name '*.cmd' ! -name busybox_unstripped.out -print0 | LC_ALL=C sort -z | xargs -0 sha256sum); }
 
 echo "== BusyBox for arm926, by this machine alone (make -j$(nproc))"
 fresh_tree
