@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(needed("-c -MMD @flags a.c"), []);
         assert_eq!(
             needed("-c -B/p/ -fplugin=./x.so a.c"),
-            [Required::File("/w/./x.so".into()), Required::Parts("/p/".into())]
+            [Required::Parts("/p/".into()), Required::File("/w/./x.so".into())]
         );
     }
 

@@ -294,7 +294,7 @@ async fn lost_worker_costs_another_run_and_nothing_else() {
 async fn difference_in_what_was_read_is_done_again_by_preprocessing_here() {
     let world = World::new(&[Mishap::ExtraName]);
     world.write("a.c", "int a;\n");
-    assert!(succeeded(&world.compile("-c a.c -o a.o").await));
+    assert!(succeeded(&world.compile("-O1 -c a.c -o a.o").await));
     let counters = world.counters().await;
     assert_eq!(counters.remote_by_mode[&crate::exchange::Mode::B], 1);
     assert_eq!(counters.fallbacks_by_reason["dependency_mismatch"], 1);

@@ -1,3 +1,5 @@
+//! The table is sorted, every row can be reached, and what it says of an option is what gcc does.
+
 use super::table::ROWS;
 use super::*;
 

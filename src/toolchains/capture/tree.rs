@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::io::Seek as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -196,8 +197,24 @@ fn read(path: &Path, stamp: Stamp, progress: &mut dyn FnMut(u64)) -> Result<Entr
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
         .map_err(io)?;
-    let (digest, length) = digest_of(&mut file, progress).map_err(io)?;
-    let after = Stamp::from(&File::metadata(&file).map_err(io)?);
+    let (mut digest, mut length) = digest_of(&mut file, progress).map_err(io)?;
+    let mut after = Stamp::from(&File::metadata(&file).map_err(io)?);
+    // A worker on this machine that takes the toolchain over makes hard links, which moves `ctime` and nothing else.
+    // Only another reading tells that from an edit whose `mtime` was set back.
+    let linked_meanwhile = after != stamp
+        && after
+            == (Stamp {
+                ctime_ns: after.ctime_ns,
+                ..stamp
+            });
+    if linked_meanwhile {
+        file.rewind().map_err(io)?;
+        let again = digest_of(&mut file, &mut |_| {}).map_err(io)?;
+        if again == (digest, length) {
+            after = stamp;
+        }
+        (digest, length) = again;
+    }
     if after != stamp || length != stamp.size {
         return Err(CaptureError::Changed { path: path.to_owned() });
     }
