@@ -1,6 +1,6 @@
 //! The wrapper's own answer, for commands that are plainly not for the farm.
 //!
-//! Walks the words once, allocates nothing, reads nothing. Invariant (tested): where it answers, [`super::parse`] answers
+//! Walks the words once, allocates nothing, reads nothing. Invariant (tested): where it answers, [`super::parse()`] answers
 //! the same; it is silent where it would have to read a response file.
 
 use std::ffi::OsString;

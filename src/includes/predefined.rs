@@ -1,7 +1,7 @@
 //! What a compiler says of itself: predefined macros, default search path, the header that it includes unasked.
 //!
 //! The caller runs the compiler once per toolchain and macro-relevant flags, with [`PROBE_ARGUMENTS`] and
-//! [`PROBE_SOURCE`] on its standard input; [`Facts::parse`] reads what it printed. Flags that name files of the user's
+//! [`probe_source`] on its standard input; [`Facts::parse`] reads what it printed. Flags that name files of the user's
 //! (`-D -U -I -include` and their like) stay out of the probe: the scan applies those itself.
 
 use std::ffi::OsString;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -228,28 +228,6 @@ pub fn parse_rule(rule: &[u8]) -> Vec<Vec<u8>> {
         names.push(name);
     }
     names
-}
-
-/// Splits a command line as a shell does, as far as quotes and backslashes go.
-pub fn shell_words(line: &[u8]) -> Vec<OsString> {
-    let mut words = Vec::new();
-    let mut word: Option<Vec<u8>> = None;
-    let mut quote = 0;
-    let mut bytes = line.iter().copied();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\'' | b'"' if quote == 0 => {
-                quote = byte;
-                word.get_or_insert_default();
-            }
-            _ if quote != 0 && byte == quote => quote = 0,
-            b'\\' if quote != b'\'' => word.get_or_insert_default().extend(bytes.next()),
-            b' ' | b'\t' | b'\n' if quote == 0 => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(byte),
-        }
-    }
-    words.extend(word);
-    words.into_iter().map(OsString::from_vec).collect()
 }
 
 /// Returns a closure's list as the compiler would print it.
