@@ -9,6 +9,7 @@ mod gcc;
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -131,7 +132,7 @@ fn unit(file: &Path) -> Option<(String, Unit)> {
         .windows(4)
         .position(|four| four == b" := ")
         .map(|at| &line[at + 4..])?;
-    let mut words = gcc::shell_words(command);
+    let mut words = shell_words(command);
     let program = words.first()?.to_str()?.to_owned();
     let source = words.last()?.to_str()?.to_owned();
     if !program.ends_with("-gcc") || !(source.ends_with(".c") || source.ends_with(".S")) {
@@ -158,4 +159,26 @@ fn list(compiler: &gcc::Compiler, kernel: &Path, unit: &Unit) -> Result<Vec<Vec<
         fs::write(&kept, list.join(&b'\n')).map_err(|error| error.to_string())?;
     }
     Ok(list)
+}
+
+/// Splits a command line as a shell does, as far as quotes and backslashes go.
+fn shell_words(line: &[u8]) -> Vec<OsString> {
+    let mut words = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut quote = 0;
+    let mut bytes = line.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\'' | b'"' if quote == 0 => {
+                quote = byte;
+                word.get_or_insert_default();
+            }
+            _ if quote != 0 && byte == quote => quote = 0,
+            b'\\' if quote != b'\'' => word.get_or_insert_default().extend(bytes.next()),
+            b' ' | b'\t' | b'\n' if quote == 0 => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(byte),
+        }
+    }
+    words.extend(word);
+    words.into_iter().map(OsString::from_vec).collect()
 }
