@@ -4,16 +4,18 @@
 //! stop in time, 2 the command line or the settings are wrong.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use rdcc::runtime::signals;
 use rdcc::runtime::tasks::{Ended, Tasks};
 use rdcc::telemetry::logging::{self, LogTarget};
+use rdcc::worker::doctor;
 use rdcc::worker::node::Node;
-use rdcc::worker::sandbox;
+use rdcc::worker::sandbox::{self, JobUser, SandboxSettings};
 use rdcc::worker::settings::{File, Given, Machine, Settings};
 
 /// Where the settings stand when `--config` does not say.
@@ -48,6 +50,14 @@ struct Arguments {
     /// Settings; /etc/rdcc/worker.toml is read when it exists and this is not given
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Says what this node can do to isolate jobs, and what to change
+    Doctor,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +68,9 @@ fn main() -> ExitCode {
         return sandbox::launcher_main();
     }
     let arguments = Arguments::parse();
+    if let Some(Action::Doctor) = arguments.action {
+        return doctor(arguments.state_dir).unwrap_or_else(|error| complain(&error, 1));
+    }
     logging::start(LogTarget::Stderr, std::env::var("RDCC_LOG").ok().as_deref());
     let settings = match settings(arguments) {
         Ok(settings) => settings,
@@ -75,6 +88,29 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, 1),
     }
+}
+
+/// Examines the node as a worker with this state directory would find it; exit status 1 when no job can run.
+fn doctor(state_dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let scratch = tempfile::tempdir().context("cannot make a directory to try jobs in")?;
+    std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o711))?;
+    let roots = state_dir.map(|directory| directory.join("roots"));
+    let settings = SandboxSettings {
+        launcher_program: THIS_PROGRAM.into(),
+        lower_base: roots
+            .filter(|roots| roots.is_dir())
+            .unwrap_or_else(|| scratch.path().to_owned()),
+        job_user: JobUser::default(),
+        niceness: 0,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(doctor::examine(settings));
+    write!(std::io::stdout(), "{report}")?;
+    Ok(if report.sandbox.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn settings(arguments: Arguments) -> anyhow::Result<Settings> {

@@ -157,6 +157,27 @@ mod tests {
     }
 
     #[test]
+    fn sample_file_is_understood_with_every_key_in_it() {
+        let sample = include_str!("../../packaging/config/rdcc.toml");
+        let keys = sample
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")));
+        let file = File::parse(&keys.collect::<Vec<_>>().join("\n")).expect("valid");
+        let File {
+            coordinator: Some(coordinator),
+            toolchain_dirs: Some(_),
+            local_slots: Some(_),
+            idle_exit: Some(Span(IDLE_EXIT_USUAL)),
+            log: Some(_),
+        } = file
+        else {
+            panic!("{file:?}");
+        };
+        assert_eq!(coordinator, COORDINATOR_USUAL);
+        assert_eq!(File::parse(sample), Ok(File::default()));
+    }
+
+    #[test]
     fn nothing_needs_to_be_set() {
         let settings = Settings::new(Given::default(), File::default(), File::default()).expect("complete");
         assert_eq!(
