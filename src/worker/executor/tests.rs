@@ -174,9 +174,22 @@ async fn input_that_changed_ends_its_job_and_not_the_one_that_waits_for_the_same
     let farm = Farm::start(2).await;
     let link = farm.link();
     let mut first = farm.job(&[("/src/a.h", "same")], "cat a.h > a.o");
-    first.content = Arc::new(Source::empty());
+    let (source, asked, open) = Source::empty_behind_a_gate();
+    first.content = Arc::new(source);
     let second = farm.job(&[("/src/b.h", "same")], "cat b.h > b.o");
-    let (first, second) = tokio::join!(link.run(first), link.run(second));
+    let (first, second, ()) = tokio::join!(
+        link.run(first),
+        async {
+            asked.notified().await;
+            link.run(second).await
+        },
+        async {
+            while farm.executor.door.report().0.len() < 2 {
+                tokio::task::yield_now().await;
+            }
+            open.send(()).expect("the first still waits");
+        }
+    );
     assert_eq!(first, Err(LinkError::Changed("/src/a.h".into())));
     assert_eq!(output(&second.expect("runs"), "/src/b.o"), b"same");
 }

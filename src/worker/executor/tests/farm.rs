@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
@@ -208,6 +208,13 @@ pub(super) fn job_with(farm: &Farm, inputs: Vec<Input>, script: &str) -> LinkRun
 pub(super) struct Source {
     contents: BTreeMap<Digest, Arc<Vec<u8>>>,
     lie: Option<Arc<Vec<u8>>>,
+    gate: Option<Gate>,
+}
+
+/// Makes a source wait when it is asked.
+struct Gate {
+    asked: Arc<Notify>,
+    opened: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 impl Source {
@@ -219,7 +226,23 @@ impl Source {
         Self {
             contents: files.iter().map(content).collect(),
             lie: None,
+            gate: None,
         }
+    }
+
+    /// Has nothing, and says so only when the sender has sent. The notification tells that it was asked.
+    pub(super) fn empty_behind_a_gate() -> (Self, Arc<Notify>, std::sync::mpsc::Sender<()>) {
+        let (open, opened) = std::sync::mpsc::channel();
+        let asked = Arc::new(Notify::new());
+        let gate = Gate {
+            asked: asked.clone(),
+            opened: Mutex::new(opened),
+        };
+        let source = Self {
+            gate: Some(gate),
+            ..Self::empty()
+        };
+        (source, asked, open)
     }
 
     pub(super) fn empty() -> Self {
@@ -239,6 +262,11 @@ impl ContentSource for Source {
         let InputKind::File { digest, .. } = &input.kind else {
             return Err(Changed);
         };
+        if let Some(gate) = &self.gate {
+            gate.asked.notify_one();
+            let opened = gate.opened.lock().expect("never poisoned");
+            opened.recv().expect("the test sends");
+        }
         let content = self.lie.as_ref().or(self.contents.get(digest));
         content.cloned().map(Content::Held).ok_or(Changed)
     }
