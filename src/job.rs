@@ -183,4 +183,8 @@ pub enum RefusalKind {
     Busy,
     /// The worker tried and its own machinery failed.
     Fault,
+    /// The job went beyond a limit: memory, CPU time, running time, processes, or bytes of output.
+    Limit,
+    /// An input is no longer what it was announced as.
+    Changed,
 }

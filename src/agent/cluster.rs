@@ -203,7 +203,7 @@ fn not_placed(error: WantError) -> Trouble {
         WantError::Refused(refusal) => match refusal.kind {
             RefusalKind::NoToolchain => Reason::ToolchainNotOnFarm,
             RefusalKind::Busy | RefusalKind::Fault => Reason::NoWorker,
-            RefusalKind::Unsupported => Reason::WorkerUnsupported,
+            RefusalKind::Unsupported | RefusalKind::Limit | RefusalKind::Changed => Reason::WorkerUnsupported,
         },
     };
     Trouble::new(reason, error)
@@ -217,6 +217,8 @@ fn meaning(error: &LinkError) -> (Reason, Ending) {
             RefusalKind::NoToolchain => (Reason::WorkerNoToolchain, Ending::Refused(refusal.kind)),
             RefusalKind::Busy => (Reason::WorkerBusy, Ending::Refused(refusal.kind)),
             RefusalKind::Fault => (Reason::WorkerFault, Ending::Fault),
+            RefusalKind::Limit => (Reason::LimitReached, Ending::Refused(refusal.kind)),
+            RefusalKind::Changed => (Reason::FileChanged, Ending::Refused(refusal.kind)),
         },
         // The worker is as well as ever; it is our file that changed.
         LinkError::Changed(_) => (Reason::FileChanged, Ending::Ran(Usage::default())),
@@ -246,6 +248,8 @@ mod tests {
             (refused(RefusalKind::NoToolchain), Reason::WorkerNoToolchain, false),
             (refused(RefusalKind::Busy), Reason::WorkerBusy, false),
             (refused(RefusalKind::Fault), Reason::WorkerFault, true),
+            (refused(RefusalKind::Limit), Reason::LimitReached, false),
+            (refused(RefusalKind::Changed), Reason::FileChanged, false),
             (LinkError::Changed("/a".into()), Reason::FileChanged, false),
             (broken, Reason::WorkerLost, true),
         ];

@@ -352,6 +352,8 @@ pub fn refusal_kind_to_wire(kind: RefusalKind) -> i32 {
         RefusalKind::NoToolchain => wire::RefusalKind::NoToolchain,
         RefusalKind::Busy => wire::RefusalKind::Busy,
         RefusalKind::Fault => wire::RefusalKind::Fault,
+        RefusalKind::Limit => wire::RefusalKind::Limit,
+        RefusalKind::Changed => wire::RefusalKind::Changed,
     };
     kind.into()
 }
@@ -363,6 +365,8 @@ pub fn refusal_from_wire(kind: i32, message: String) -> Refusal {
         Ok(wire::RefusalKind::NoToolchain) => RefusalKind::NoToolchain,
         Ok(wire::RefusalKind::Busy) => RefusalKind::Busy,
         Ok(wire::RefusalKind::Fault) => RefusalKind::Fault,
+        Ok(wire::RefusalKind::Limit) => RefusalKind::Limit,
+        Ok(wire::RefusalKind::Changed) => RefusalKind::Changed,
         Ok(wire::RefusalKind::Unsupported | wire::RefusalKind::Unspecified) | Err(_) => RefusalKind::Unsupported,
     };
     Refusal { kind, message }
@@ -439,6 +443,14 @@ mod tests {
                 kind,
             };
             assert_eq!(input_from_wire(input_to_wire(&input)), Ok(input));
+        }
+    }
+
+    #[test]
+    fn kinds_of_refusal_survive_the_wire() {
+        use RefusalKind::*;
+        for kind in [Unsupported, NoToolchain, Busy, Fault, Limit, Changed] {
+            assert_eq!(refusal_from_wire(refusal_kind_to_wire(kind), String::new()).kind, kind);
         }
     }
 

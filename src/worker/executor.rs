@@ -224,7 +224,7 @@ impl Executor {
             (Some(refusal), _) => Err(refusal),
             (None, Some(limit)) => {
                 let message = format!("it ran into this worker's limit on {}", limit_name(limit));
-                Err(refusal(RefusalKind::Unsupported, message))
+                Err(refusal(RefusalKind::Limit, message))
             }
             (None, None) => outputs::select(ran.left.changes(), dependency_file, manifest, bytes_max),
         };

@@ -199,7 +199,7 @@ impl Link {
             }
             Err(error) => {
                 let kind = match &error {
-                    receiver::ReceiveError::Changed => RefusalKind::Unsupported,
+                    receiver::ReceiveError::Changed => RefusalKind::Changed,
                     receiver::ReceiveError::Store(error) => store_refusal_kind(error),
                 };
                 for job in self.transfers.waiting_for(&arrival.digest) {
@@ -235,8 +235,7 @@ impl Link {
             }
             Some(Request::Gone(gone)) => {
                 if let Some(job) = self.jobs.get(&JobId(gone.job)) {
-                    job.stop
-                        .stop(RefusalKind::Unsupported, "an input changed at the client");
+                    job.stop.stop(RefusalKind::Changed, "an input changed at the client");
                 }
             }
             Some(Request::Cancel(cancel)) => {

@@ -68,9 +68,8 @@ pub fn select(
         };
         if Some(change.path.as_path()) == dependency_file && change.kind != ChangeKind::Removed {
             if size > DEPENDENCIES_BYTES_MAX {
-                return Err(unsupported(format!(
-                    "its list of dependencies `{path}` has {size} bytes"
-                )));
+                let message = format!("its list of dependencies `{path}` has {size} bytes");
+                return Err(refusal(RefusalKind::Limit, message));
             }
             selected.dependencies = true;
             continue;
@@ -85,9 +84,8 @@ pub fn select(
     }
     if bytes > bytes_max || selected.outputs.len() > OUTPUTS_MAX {
         let count = selected.outputs.len();
-        return Err(unsupported(format!(
-            "it left {count} files of {bytes} bytes, more than it may"
-        )));
+        let message = format!("it left {count} files of {bytes} bytes, more than it may");
+        return Err(refusal(RefusalKind::Limit, message));
     }
     Ok(selected)
 }
@@ -116,10 +114,11 @@ fn holds_files(toolchain: &Manifest, directory: &Path) -> bool {
 }
 
 fn unsupported(message: String) -> Refusal {
-    Refusal {
-        kind: RefusalKind::Unsupported,
-        message,
-    }
+    refusal(RefusalKind::Unsupported, message)
+}
+
+fn refusal(kind: RefusalKind, message: String) -> Refusal {
+    Refusal { kind, message }
 }
 
 /// Reads what is handed back, piece by piece.
@@ -303,18 +302,18 @@ mod tests {
 
     #[test]
     fn what_cannot_travel_is_refused_by_name() {
-        let refused = |change: Change, bytes_max: u64| {
-            let refusal = select(&[change], None, &sample(), bytes_max).expect_err("refused");
-            assert_eq!(refusal.kind, RefusalKind::Unsupported);
+        let refused = |change: Change, kind: RefusalKind| {
+            let refusal = select(&[change], None, &sample(), 9).expect_err("refused");
+            assert_eq!(refusal.kind, kind);
             refusal.message
         };
         let fifo = Change {
             path: "/src/p".into(),
             kind: ChangeKind::Other,
         };
-        assert!(refused(fifo, 9).contains("`/src/p`"));
-        assert!(refused(file("/usr/bin/as", 1), 9).contains("toolchain"));
-        assert!(refused(file("/src/a.o", 10), 9).contains("10 bytes"));
+        assert!(refused(fifo, RefusalKind::Unsupported).contains("`/src/p`"));
+        assert!(refused(file("/usr/bin/as", 1), RefusalKind::Unsupported).contains("toolchain"));
+        assert!(refused(file("/src/a.o", 10), RefusalKind::Limit).contains("10 bytes"));
     }
 
     struct Directory(PathBuf);

@@ -201,7 +201,7 @@ async fn content_that_is_not_what_was_announced_is_refused() {
     let mut job = farm.job(&[("/src/a.h", "honest")], "cat a.h > a.o");
     job.content = Arc::new(Source::lying(b"lying!"));
     let error = link.run(job).await.expect_err("refused");
-    assert!(matches!(error, LinkError::Refused(refusal) if refusal.kind == RefusalKind::Unsupported));
+    assert!(matches!(error, LinkError::Refused(refusal) if refusal.kind == RefusalKind::Changed));
     let job = farm.job(&[("/src/a.h", "honest")], "cat a.h > a.o");
     assert_eq!(output(&link.run(job).await.expect("runs"), "/src/a.o"), b"honest");
 }
@@ -255,10 +255,10 @@ async fn what_cannot_run_here_is_refused_by_kind() {
         };
         kinds.push(refusal.kind);
     }
-    use RefusalKind::{Fault, Unsupported};
+    use RefusalKind::{Fault, Limit, Unsupported};
     assert_eq!(
         kinds,
-        [Unsupported, Unsupported, Unsupported, Unsupported, Unsupported, Fault]
+        [Unsupported, Unsupported, Unsupported, Unsupported, Limit, Fault]
     );
     let mut unknown = farm.job(&[], "true");
     unknown.spec.toolchain.0 = crate::digest::Digest::of(b"unknown");
