@@ -14,6 +14,7 @@ mod cluster;
 mod commands;
 mod coordinator_rpc;
 mod difference;
+mod kept_definition;
 mod nodes;
 mod progress;
 mod stats;
@@ -87,6 +88,8 @@ pub struct Context<'a> {
     pub settings: Settings,
     /// The working directory, absolute.
     pub cwd: PathBuf,
+    /// Where the user's state is kept; `None` when there is no directory for it, and so no agent either.
+    pub state_dir: Option<PathBuf>,
     /// What capturing a toolchain depends on.
     pub surroundings: crate::toolchains::capture::Surroundings,
     /// Milliseconds since 1970.

@@ -10,7 +10,7 @@ use super::cluster::Toolchain;
 use super::coordinator_rpc::{Coordinator, PushHead, Pushed, Record, Replace};
 use super::progress::Progress;
 use super::table::{Side, Table, bytes, span};
-use super::{Context, FAILED, Failure, USAGE, difference};
+use super::{Context, FAILED, Failure, USAGE, difference, kept_definition};
 use crate::exchange::Complaint;
 use crate::exchange::escape::escape;
 use crate::ids::Name;
@@ -44,6 +44,9 @@ pub(super) async fn run(command: ToolchainCommand, context: &Context<'_>) -> Res
         ToolchainCommand::Verify { name } => verify(&name, context).await,
         ToolchainCommand::Rm { name } => {
             let removed = coordinator(context).await?.remove(&name).await?;
+            if let Some(state_dir) = &context.state_dir {
+                kept_definition::forget(state_dir, &name).map_err(|error| failed(&error))?;
+            }
             Ok(format!("removed toolchain `{name}`: {removed} of its identities\n"))
         }
     }
@@ -86,6 +89,10 @@ async fn push(file: &Path, replace: Replace, context: &Context<'_>) -> Result<St
                 .await?
         }
     };
+    if let Some(state_dir) = &context.state_dir {
+        kept_definition::keep(state_dir, &definition.name, &text)
+            .map_err(|error| not_kept(&definition.name, &error))?;
+    }
     let what = match pushed {
         Pushed::Stored => "pushed",
         Pushed::KnownBefore => "known already:",
@@ -130,6 +137,16 @@ fn pack(manifest: &Manifest, context: &Context<'_>) -> Result<(BundleRef, File),
 
 fn failed(error: &dyn std::error::Error) -> Failure {
     Failure::failed(Complaint::from_error(error))
+}
+
+fn not_kept(name: &Name, error: &dyn std::error::Error) -> Failure {
+    let mut complaint = Complaint::new(format!("toolchain `{name}` is pushed, but its file is not kept here"));
+    let inner = Complaint::from_error(error);
+    complaint.causes.push(inner.error);
+    complaint.causes.extend(inner.causes);
+    Failure::failed(complaint.hint(format!(
+        "put the file into `~/.config/rdcc/toolchains` as `{name}.toml`"
+    )))
 }
 
 fn usage_error(file: &Path, why: &str) -> Failure {

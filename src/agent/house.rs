@@ -19,7 +19,7 @@ use super::socket::{Answer, Caller, Service};
 use super::toolchain_resolve::Toolchains;
 use super::watch::Watch;
 use crate::digest::Digest;
-use crate::exchange::place::Place;
+use crate::exchange::place::{Place, pushed_definitions};
 use crate::exchange::settings::Settings;
 use crate::exchange::{AgentReport, CompileRequest, Complaint, Counters, JobRecord, Reply, Zero};
 use crate::includes::source_tree::disk::{Bounds, DiskTree};
@@ -89,8 +89,7 @@ impl<F: Farm> Agent<F> {
             Complaint::new(format!("cannot make `{}`", path.display())).because(error.to_string())
         })?;
         let mut toolchain_dirs = settings.toolchain_dirs.clone();
-        // What `rdcc toolchain push` has sent off from here.
-        toolchain_dirs.push(place.state_dir().join("toolchains"));
+        toolchain_dirs.push(pushed_definitions(place.state_dir()));
         let records = place.state_dir().join("captured");
         let files = Arc::new(DiskTree::new(Bounds::default()));
         let runner = CompilerRunner::new(settings.local_slots as usize);

@@ -77,10 +77,12 @@ fn administrate(command: Command, env: &Environment) -> Result<Ending, Complaint
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     let path = env.get("PATH").unwrap_or_default();
+    let cwd = working_directory(env);
     let context = Context {
         agent: &Door { env },
         settings: settings(env)?,
-        cwd: working_directory(env),
+        state_dir: surroundings::state_dir(env, &cwd),
+        cwd,
         surroundings: Surroundings {
             path: std::env::split_paths(path).collect(),
             own_program: std::env::current_exe().ok(),

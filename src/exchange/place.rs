@@ -87,6 +87,16 @@ impl Place {
     }
 }
 
+/// Where agents look last for toolchain files: those that `rdcc toolchain push` has sent off from here.
+pub fn pushed_definitions(state_dir: &Path) -> PathBuf {
+    state_dir.join("toolchains")
+}
+
+/// Where the toolchain file `name` is kept once it has been pushed.
+pub fn pushed_definition(state_dir: &Path, name: &Name) -> PathBuf {
+    pushed_definitions(state_dir).join(format!("{name}.toml"))
+}
+
 /// Where wrappers note what they ran without asking an agent: for all agents of the user.
 pub fn journal(state_dir: &Path) -> PathBuf {
     state_dir.join("journal")

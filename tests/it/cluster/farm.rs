@@ -158,7 +158,6 @@ impl TestFarm {
             .output()
             .expect("runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        self.remember_toolchain();
     }
 
     /// Puts the toolchain's file where this client looks for it.
