@@ -132,6 +132,7 @@ async fn job(launcher: &Launcher, layer: &Path) -> Result<Duration, Box<dyn Erro
         },
         make_dirs: Vec::new(),
         writable_dirs: Vec::new(),
+        outputs: Vec::new(),
     };
     let finished = launcher.run(command).await?.finished().await?;
     if finished.status.success() {

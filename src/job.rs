@@ -33,6 +33,11 @@ pub struct JobSpec {
     /// Where the job writes its list of dependencies for us, if it does; the file goes into
     /// [`Outcome::dependencies`] instead of among the outputs.
     pub dependency_file: Option<PathBuf>,
+    /// Files that the command names as its output and as its list of dependencies, links on the way followed.
+    pub outputs: Vec<PathBuf>,
+    /// Every directory that the job may write to, links followed: those of [`JobSpec::outputs`] among them. A worker
+    /// that has to know them beforehand lets the job write nowhere else but in `/tmp`.
+    pub output_dirs: Vec<PathBuf>,
     /// Ceilings for this job; the worker applies the lower of these and its own.
     pub limits: Limits,
 }
@@ -187,4 +192,6 @@ pub enum RefusalKind {
     Limit,
     /// An input is no longer what it was announced as.
     Changed,
+    /// The worker's way of isolating jobs kept this one from writing somewhere.
+    ReadOnly,
 }

@@ -203,7 +203,9 @@ fn not_placed(error: WantError) -> Trouble {
         WantError::Refused(refusal) => match refusal.kind {
             RefusalKind::NoToolchain => Reason::ToolchainNotOnFarm,
             RefusalKind::Busy | RefusalKind::Fault => Reason::NoWorker,
-            RefusalKind::Unsupported | RefusalKind::Limit | RefusalKind::Changed => Reason::WorkerUnsupported,
+            RefusalKind::Unsupported | RefusalKind::Limit | RefusalKind::Changed | RefusalKind::ReadOnly => {
+                Reason::WorkerUnsupported
+            }
         },
     };
     Trouble::new(reason, error)
@@ -214,6 +216,7 @@ fn meaning(error: &LinkError) -> (Reason, Ending) {
     match error {
         LinkError::Refused(refusal) => match refusal.kind {
             RefusalKind::Unsupported => (Reason::WorkerUnsupported, Ending::Refused(refusal.kind)),
+            RefusalKind::ReadOnly => (Reason::SandboxReadOnly, Ending::Refused(refusal.kind)),
             RefusalKind::NoToolchain => (Reason::WorkerNoToolchain, Ending::Refused(refusal.kind)),
             RefusalKind::Busy => (Reason::WorkerBusy, Ending::Refused(refusal.kind)),
             RefusalKind::Fault => (Reason::WorkerFault, Ending::Fault),
@@ -247,6 +250,7 @@ mod tests {
             (refused(RefusalKind::Unsupported), Reason::WorkerUnsupported, false),
             (refused(RefusalKind::NoToolchain), Reason::WorkerNoToolchain, false),
             (refused(RefusalKind::Busy), Reason::WorkerBusy, false),
+            (refused(RefusalKind::ReadOnly), Reason::SandboxReadOnly, false),
             (refused(RefusalKind::Fault), Reason::WorkerFault, true),
             (refused(RefusalKind::Limit), Reason::LimitReached, false),
             (refused(RefusalKind::Changed), Reason::FileChanged, false),

@@ -79,6 +79,8 @@ reasons! {
     WorkerNoToolchain = "worker_no_toolchain" => Rule::farm().place_again(2),
     /// The job went beyond a limit of the worker's.
     LimitReached = "limit_reached" => Rule::HERE,
+    /// The worker's sandbox kept the job from writing somewhere.
+    SandboxReadOnly = "sandbox_read_only" => Rule::HERE,
     /// The scanner cannot tell which files the unit includes.
     ScanUndecidable = "scan_undecidable" => Rule::HERE.ask_compiler_first(),
     /// Neither can the compiler's own `-M`.
@@ -261,7 +263,7 @@ pub fn decide(reason: Reason, before: &[Reason], mode: Mode, wish: Wish) -> Step
 /// Such a failure says nothing about the local compile, which therefore has the last word. The list holds what GCC's
 /// driver, cc1, as and glibc say when memory, disk or processes run out, or when a part of the compiler dies.
 pub fn is_suspect(stderr: &[u8]) -> bool {
-    const SIGNS: [&str; 14] = [
+    const SIGNS: [&str; 16] = [
         "signal terminated program",
         "internal compiler error",
         "out of memory",
@@ -272,6 +274,8 @@ pub fn is_suspect(stderr: &[u8]) -> bool {
         "File too large",
         "File size limit exceeded",
         "Read-only file system",
+        "Permission denied",
+        "Device or resource busy",
         "Resource temporarily unavailable",
         "Input/output error",
         "error while loading shared libraries",

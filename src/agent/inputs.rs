@@ -82,6 +82,8 @@ pub struct Inputs {
     pub outputs: Vec<PathBuf>,
     /// The working directory, links followed.
     pub cwd: PathBuf,
+    /// Every directory that the job may write to, links followed, each once.
+    pub output_dirs: Vec<PathBuf>,
     /// Where content is read.
     pub content: Arc<JobContent>,
 }
@@ -430,11 +432,16 @@ impl<'a> Job<'a> {
         for output in &around.outputs {
             outputs.push(self.add_output(output, &mut held)?);
         }
+        let mut output_dirs = vec![cwd.route.path.clone()];
+        output_dirs.extend(outputs.iter().filter_map(|place| place.parent().map(Path::to_owned)));
         for directory in &around.directories {
             if let Some(info) = self.directory_of(directory)? {
                 self.add_way_to(&info)?;
+                output_dirs.push(info.route.path.clone());
             }
         }
+        output_dirs.sort();
+        output_dirs.dedup();
         // Equal inputs are one handle, so that its address tells them apart.
         self.refs
             .sort_unstable_by_key(|input| std::ptr::from_ref::<Input>(input).addr());
@@ -446,6 +453,7 @@ impl<'a> Job<'a> {
             bytes: self.bytes,
             outputs,
             cwd: cwd.route.path.clone(),
+            output_dirs,
             content: Arc::new(JobContent::new(held)),
         })
     }

@@ -20,6 +20,10 @@ use crate::exchange::CompileRequest;
 use crate::includes::closure::Closure;
 use crate::includes::source_tree::{Epoch, TreeError};
 use crate::job::{JobSpec, Limits, Output, OutputKind};
+use crate::protocol::convert::OUTPUT_PATHS_MAX;
+
+/// Most directories that options other than `-o` may name. Leaves room for the others in what a worker takes.
+const OUTPUT_DIRS_MAX: usize = OUTPUT_PATHS_MAX / 2;
 
 /// Something that did not work, for `fallback` and for `rdcc why`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +137,8 @@ impl Order {
                 umask: self.request.umask,
                 terminal: self.request.terminal,
                 dependency_file: words.listing.file(),
+                outputs: inputs.outputs.clone(),
+                output_dirs: inputs.output_dirs.clone(),
                 limits: Limits::default(),
             },
             expected: spec::expected(&self.unit.command, &inputs.outputs, &inputs.cwd),
@@ -175,14 +181,10 @@ impl Order {
         if !command.facts.features.writes_side_files() {
             return Vec::new();
         }
-        let named = spec::named_files(&command.argv, cwd);
-        let mut directories: Vec<PathBuf> = named
-            .iter()
-            .filter_map(|path| path.parent().map(Path::to_owned))
-            .filter(|directory| directory.is_dir())
-            .collect();
-        directories.sort();
-        directories.dedup();
+        let mut directories = spec::named_directories(&command.argv, cwd);
+        directories.retain(|directory| directory.is_dir());
+        // Beyond that a worker without overlayfs may refuse, which is no harm.
+        directories.truncate(OUTPUT_DIRS_MAX);
         directories
     }
 

@@ -156,15 +156,27 @@ pub fn expected(command: &CompileCommand, places: &[PathBuf], cwd: &Path) -> Exp
 
 /// Returns every path that a word may mean as a file to write, also as the value of an option. Too many do no harm.
 pub fn named_files(argv: &[OsString], cwd: &Path) -> Vec<PathBuf> {
-    let mut named = Vec::new();
-    for word in argv {
-        let bytes = word.as_bytes();
-        let parts = bytes.split(|byte| matches!(byte, b'=' | b','));
-        for part in parts.filter(|part| !part.is_empty() && !part.starts_with(b"-")) {
-            named.push(plain(&cwd.join(OsStr::from_bytes(part))));
-        }
-    }
-    named
+    named_parts(argv).map(|part| plain(&cwd.join(part))).collect()
+}
+
+/// Returns the directory of every path that a word may mean as a file to write, as spelled, sorted, each once. A path
+/// that ends in a slash, as `-dumpdir` has it, is a directory itself.
+pub fn named_directories(argv: &[OsString], cwd: &Path) -> Vec<PathBuf> {
+    let directory = |part: &OsStr| match memchr::memrchr(b'/', part.as_bytes()) {
+        Some(end) => cwd.join(OsStr::from_bytes(&part.as_bytes()[..=end])),
+        None => cwd.to_owned(),
+    };
+    let mut directories: Vec<PathBuf> = named_parts(argv).map(directory).collect();
+    directories.sort();
+    directories.dedup();
+    directories
+}
+
+fn named_parts(argv: &[OsString]) -> impl Iterator<Item = &OsStr> {
+    argv.iter()
+        .flat_map(|word| word.as_bytes().split(|byte| matches!(byte, b'=' | b',')))
+        .filter(|part| !part.is_empty() && !part.starts_with(b"-"))
+        .map(OsStr::from_bytes)
 }
 
 /// Takes `.` and `..` out of an absolute path by its letters alone.
@@ -263,5 +275,15 @@ mod tests {
         );
         assert_eq!(side.side_file_dirs, [PathBuf::from("/o"), "/w".into()]);
         assert!(side.named.contains(&"/l/a.lst".into()));
+    }
+
+    #[test]
+    fn directories_stay_as_spelled_since_letters_do_not_tell_what_dot_dot_leaves() {
+        let argv = words("-c a.c -dumpdir ../d/ -Wa,-ahl=../l/a.lst -aux-info /p -fdump-tree-all=t/x");
+        let directories: Vec<String> = named_directories(&argv, Path::new("/w"))
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(directories, ["/", "/w", "/w/../d/", "/w/../l/", "/w/t/"]);
     }
 }

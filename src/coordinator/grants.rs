@@ -310,7 +310,7 @@ impl Scheduler {
                 }
             }
             RefusalKind::Fault => self.note_fault(id, self.now),
-            RefusalKind::Unsupported | RefusalKind::Limit | RefusalKind::Changed => {}
+            RefusalKind::Unsupported | RefusalKind::Limit | RefusalKind::Changed | RefusalKind::ReadOnly => {}
         }
     }
 }

@@ -23,6 +23,8 @@ pub const INPUTS_MAX: usize = 200_000;
 pub const VARIABLES_MAX: usize = 4096;
 /// Most bytes in argv and environment together (`MAX_ARG_STRLEN` × 16; Linux's usual total is 2 MiB).
 pub const ARGUMENT_BYTES_MAX: usize = 4 << 20;
+/// Most paths that a job may name as places to write to, files and directories together.
+pub const OUTPUT_PATHS_MAX: usize = 4096;
 
 /// A message that cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -224,6 +226,8 @@ pub fn run_to_wire(run: &RunRequest) -> wire::Run {
             rows: terminal.rows.into(),
         }),
         dependency_file: spec.dependency_file.as_deref().map(path_to_wire).unwrap_or_default(),
+        outputs: spec.outputs.iter().map(|path| path_to_wire(path)).collect(),
+        output_dirs: spec.output_dirs.iter().map(|path| path_to_wire(path)).collect(),
         limits: Some(wire::JobLimits {
             memory_bytes: spec.limits.memory_bytes.unwrap_or(0),
             cpu_ms: limit_ms(spec.limits.cpu),
@@ -258,6 +262,7 @@ pub fn run_from_wire(run: wire::Run, defined: u32) -> Result<RunRequest, WireErr
         path if path.is_empty() => None,
         path => Some(path_from_wire("dependency file", path)?),
     };
+    bound("outputs", run.outputs.len() + run.output_dirs.len(), OUTPUT_PATHS_MAX)?;
     Ok(RunRequest {
         job: JobId(run.job),
         grant: GrantId(run.grant),
@@ -276,6 +281,8 @@ pub fn run_from_wire(run: wire::Run, defined: u32) -> Result<RunRequest, WireErr
             umask: run.umask & 0o777,
             terminal,
             dependency_file,
+            outputs: outputs_from_wire(run.outputs)?,
+            output_dirs: outputs_from_wire(run.output_dirs)?,
             limits: limits_from_wire(run.limits.unwrap_or_default()),
         },
         inputs: numbers_from_wire(&run.inputs, defined)?,
@@ -285,6 +292,10 @@ pub fn run_from_wire(run: wire::Run, defined: u32) -> Result<RunRequest, WireErr
             Compress::Never
         },
     })
+}
+
+fn outputs_from_wire(paths: Vec<Vec<u8>>) -> Result<Vec<PathBuf>, WireError> {
+    paths.into_iter().map(|path| path_from_wire("output", path)).collect()
 }
 
 fn limits_from_wire(limits: wire::JobLimits) -> Limits {
@@ -354,6 +365,7 @@ pub fn refusal_kind_to_wire(kind: RefusalKind) -> i32 {
         RefusalKind::Fault => wire::RefusalKind::Fault,
         RefusalKind::Limit => wire::RefusalKind::Limit,
         RefusalKind::Changed => wire::RefusalKind::Changed,
+        RefusalKind::ReadOnly => wire::RefusalKind::ReadOnly,
     };
     kind.into()
 }
@@ -367,6 +379,7 @@ pub fn refusal_from_wire(kind: i32, message: String) -> Refusal {
         Ok(wire::RefusalKind::Fault) => RefusalKind::Fault,
         Ok(wire::RefusalKind::Limit) => RefusalKind::Limit,
         Ok(wire::RefusalKind::Changed) => RefusalKind::Changed,
+        Ok(wire::RefusalKind::ReadOnly) => RefusalKind::ReadOnly,
         Ok(wire::RefusalKind::Unsupported | wire::RefusalKind::Unspecified) | Err(_) => RefusalKind::Unsupported,
     };
     Refusal { kind, message }
@@ -391,6 +404,8 @@ mod tests {
                 umask: 0o22,
                 terminal: Some(Terminal { columns: 80, rows: 24 }),
                 dependency_file: Some("/src/a.d".into()),
+                outputs: vec!["/out/a.o".into()],
+                output_dirs: vec!["/out".into(), "/src".into()],
                 limits: Limits {
                     wall: Some(Duration::from_secs(3)),
                     ..Limits::default()
@@ -449,7 +464,7 @@ mod tests {
     #[test]
     fn kinds_of_refusal_survive_the_wire() {
         use RefusalKind::*;
-        for kind in [Unsupported, NoToolchain, Busy, Fault, Limit, Changed] {
+        for kind in [Unsupported, NoToolchain, Busy, Fault, Limit, Changed, ReadOnly] {
             assert_eq!(refusal_from_wire(refusal_kind_to_wire(kind), String::new()).kind, kind);
         }
     }

@@ -11,7 +11,6 @@ mod tests;
 use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -222,10 +221,7 @@ impl Executor {
         let dependency_file = run.spec.dependency_file.as_deref();
         let selected = match (stop.reason(), ran.killed_by) {
             (Some(refusal), _) => Err(refusal),
-            (None, Some(limit)) => {
-                let message = format!("it ran into this worker's limit on {}", limit_name(limit));
-                Err(refusal(RefusalKind::Limit, message))
-            }
+            (None, Some(limit)) => Err(limit_refusal(limit)),
             (None, None) => outputs::select(ran.left.changes(), dependency_file, manifest, bytes_max),
         };
         let selected = match selected {
@@ -308,7 +304,8 @@ fn command(spec: &JobSpec, lease: &Lease, toolchain: &ReadyToolchain, ceilings: 
         terminal: spec.terminal,
         limits: limits(spec, ceilings),
         make_dirs: Vec::new(),
-        writable_dirs: written_directories(spec),
+        writable_dirs: spec.output_dirs.clone(),
+        outputs: spec.outputs.clone(),
     }
 }
 
@@ -344,47 +341,20 @@ fn limits(spec: &JobSpec, ceilings: &Ceilings) -> JobLimits {
     }
 }
 
-/// Directories that the command names as places to write to, for kernels that must know them beforehand.
-fn written_directories(spec: &JobSpec) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = Vec::new();
-    let mut add = |path: &OsStr| {
-        let path = spec.cwd.join(path);
-        let plain = path
-            .components()
-            .all(|part| !matches!(part, std::path::Component::ParentDir));
-        if let Some(parent) = path.parent()
-            && plain
-            && parent != spec.cwd
-        {
-            found.push(parent.to_owned());
+fn limit_refusal(limit: Limit) -> Refusal {
+    let name = match limit {
+        Limit::Writing => {
+            let message = "without overlayfs this worker did not let it write somewhere".to_owned();
+            return refusal(RefusalKind::ReadOnly, message);
         }
-    };
-    spec.dependency_file.iter().for_each(|path| add(path.as_os_str()));
-    let mut words = spec.argv.iter().skip(1);
-    while let Some(word) = words.next() {
-        let bytes = word.as_bytes();
-        if matches!(bytes, b"-o" | b"-MF") {
-            words.next().into_iter().for_each(|path| add(path));
-        } else if let Some(path) = bytes.strip_prefix(b"-o").or(bytes.strip_prefix(b"-MF")) {
-            add(OsStr::from_bytes(path));
-        } else if let Some(path) = bytes.strip_prefix(b"-Wp,-MD,").or(bytes.strip_prefix(b"-Wp,-MMD,")) {
-            add(OsStr::from_bytes(path));
-        }
-    }
-    found.sort();
-    found.dedup();
-    found
-}
-
-fn limit_name(limit: Limit) -> &'static str {
-    match limit {
         Limit::Memory => "memory",
         Limit::Cpu => "CPU time",
         Limit::Wall => "running time",
         Limit::Processes => "processes",
         Limit::OutputBytes => "output",
         Limit::TextBytes => "standard output and error",
-    }
+    };
+    refusal(RefusalKind::Limit, format!("it ran into this worker's limit on {name}"))
 }
 
 fn refusal(kind: RefusalKind, message: String) -> Refusal {

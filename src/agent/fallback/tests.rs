@@ -92,6 +92,7 @@ fn words_about_the_machine_are_told_from_words_about_the_program() {
         b"arm-linux-gnueabi-gcc: fatal error: Killed signal terminated program cc1\n"
     ));
     assert!(is_suspect(b"cc1: out of memory allocating 65536 bytes\n"));
+    assert!(is_suspect(b"as: Fatal error: can't create a.o: Permission denied\n"));
     assert!(!is_suspect(b"a.c:1:2: error: #error boo\n"));
     assert!(misses_a_file(
         b"a.c:1:10: fatal error: nope.h: No such file or directory\n"

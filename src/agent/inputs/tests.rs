@@ -289,3 +289,25 @@ fn sent_paths_are_remembered_by_the_next_agent_of_this_boot() {
         Digest::from([5; 32])
     );
 }
+
+#[test]
+fn places_to_write_to_are_named_with_links_followed_and_nothing_climbing() {
+    let world = World::new();
+    world.write("out/real/x", "");
+    world.write("lists/x", "");
+    symlink("real", world.path("out/link")).unwrap();
+    let (closure, epoch) = world.closure(&[]);
+    let around = Surroundings {
+        outputs: vec![world.path("sub/../out/link/a.o"), world.path("a.d")],
+        directories: vec![world.path("out/../lists/"), world.path("missing")],
+        ..world.around()
+    };
+    fs::create_dir(world.path("sub")).unwrap();
+    let inputs = world
+        .maker
+        .of_closure(&closure, &around, &world.toolchain, epoch)
+        .unwrap();
+    assert_eq!(inputs.outputs, [world.path("out/real/a.o"), world.path("a.d")]);
+    let cwd = world.path("").components().collect();
+    assert_eq!(inputs.output_dirs, [cwd, world.path("lists"), world.path("out/real")]);
+}

@@ -166,6 +166,8 @@ fn spec() -> JobSpec {
         umask: 0o22,
         terminal: None,
         dependency_file: None,
+        outputs: Vec::new(),
+        output_dirs: Vec::new(),
         limits: Limits::default(),
     }
 }

@@ -247,6 +247,7 @@ async fn what_cannot_run_here_is_refused_by_kind() {
         (vec![file("/src/a", "x"), file("/src/a/b", "y")], "true"),
         (vec![], "ln -s x y"),
         (vec![], "limit"),
+        (vec![], "hindered"),
         (vec![], "break"),
     ] {
         let error = link.run(job_with(&farm, files, script)).await.expect_err(script);
@@ -255,10 +256,18 @@ async fn what_cannot_run_here_is_refused_by_kind() {
         };
         kinds.push(refusal.kind);
     }
-    use RefusalKind::{Fault, Limit, Unsupported};
+    use RefusalKind::{Fault, Limit, ReadOnly, Unsupported};
     assert_eq!(
         kinds,
-        [Unsupported, Unsupported, Unsupported, Unsupported, Limit, Fault]
+        [
+            Unsupported,
+            Unsupported,
+            Unsupported,
+            Unsupported,
+            Limit,
+            ReadOnly,
+            Fault
+        ]
     );
     let mut unknown = farm.job(&[], "true");
     unknown.spec.toolchain.0 = crate::digest::Digest::of(b"unknown");

@@ -27,6 +27,10 @@ const WORDS: &[(&str, Limit)] = &[
     ("Resource temporarily unavailable", Limit::Processes),
 ];
 
+/// What the C library calls the errors that a root of bind mounts answers with where a real one would not: a read-only
+/// mount, a file that is mounted upon, a directory of ours.
+const HINDRANCES: &[&str] = &["Read-only file system", "Device or resource busy", "Permission denied"];
+
 /// Signals by which the kernel itself ends a process at a ceiling.
 const SIGKILL: u8 = 9;
 const SIGXCPU: u8 = 24;
@@ -48,6 +52,15 @@ pub(super) fn hit(status: Status, stderr: &[u8], cpu: Duration, limits: &JobLimi
     }
     let said = |words: &str| memchr::memmem::find(stderr, words.as_bytes()).is_some();
     WORDS.iter().find(|(words, _)| said(words)).map(|(_, limit)| *limit)
+}
+
+/// Tells whether a job in a root of bind mounts says that it could not write. It may have gone on and succeeded.
+///
+/// That a message is in the C library's own words is the client's care: it does not take diagnostics in another language.
+pub(super) fn hindered(stderr: &[u8]) -> bool {
+    HINDRANCES
+        .iter()
+        .any(|words| memchr::memmem::find(stderr, words.as_bytes()).is_some())
 }
 
 #[cfg(test)]
@@ -83,6 +96,17 @@ mod tests {
             None,
         );
         check(Status::Signaled(11), "", 1, None);
+    }
+
+    #[test]
+    fn words_about_places_that_cannot_be_written_are_known() {
+        assert!(hindered(
+            b"Assembler messages:\nFatal error: can't create /o/a.o: Read-only file system\n"
+        ));
+        assert!(hindered(
+            b"as: Warning: can't open list file: /l/a.lst: Permission denied\n"
+        ));
+        assert!(!hindered(b"a.c:1:1: error: unknown type name 'x'\n"));
     }
 
     #[test]

@@ -92,6 +92,9 @@ pub struct Command {
     /// is for the compiler to complain about. Only kernels without overlayfs need to know; with it, a job may write
     /// wherever permission bits let it.
     pub writable_dirs: Vec<PathBuf>,
+    /// Files in such directories that the job is expected to write, whether the lower directories hold them or not. Only
+    /// kernels without overlayfs need to know.
+    pub outputs: Vec<PathBuf>,
 }
 
 /// Ceilings for one job.
@@ -126,6 +129,9 @@ pub enum Limit {
     OutputBytes,
     /// [`JobLimits::text_bytes`].
     TextBytes,
+    /// [`Command::writable_dirs`], where there is no overlayfs. Not always the job's end: an assembler that cannot write
+    /// its listing warns and goes on.
+    Writing,
 }
 
 /// How a job ended, and what it left.

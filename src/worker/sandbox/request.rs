@@ -32,7 +32,8 @@ pub(super) fn frame(command: &Command, base: &Path) -> Result<Vec<u8>, SandboxEr
     let paths = paths
         .into_iter()
         .chain(&command.make_dirs)
-        .chain(&command.writable_dirs);
+        .chain(&command.writable_dirs)
+        .chain(&command.outputs);
     if !paths.into_iter().all(|path| is_plain_absolute(path)) {
         return Err(SandboxError::BadCommand(
             "a path in it is not absolute and free of `.` and `..`",
@@ -45,7 +46,8 @@ pub(super) fn frame(command: &Command, base: &Path) -> Result<Vec<u8>, SandboxEr
     let paths = paths
         .into_iter()
         .chain(&command.make_dirs)
-        .chain(&command.writable_dirs);
+        .chain(&command.writable_dirs)
+        .chain(&command.outputs);
     let texts = paths.map(|path| path.as_os_str());
     let texts = texts.chain(command.argv.iter().map(AsRef::as_ref));
     let mut texts = texts.chain(
@@ -85,6 +87,7 @@ pub(super) fn trial() -> (Vec<u8>, Command) {
         },
         make_dirs: Vec::new(),
         writable_dirs: Vec::new(),
+        outputs: Vec::new(),
     };
     let job = job(&command, Vec::new(), Program::Nothing);
     (Request::Job(Box::new(job)).encode(), command)
@@ -106,6 +109,7 @@ fn job(command: &Command, layers: Vec<PathBuf>, program: Program) -> Job {
         output_bytes: limits.output_bytes,
         make_dirs: command.make_dirs.clone(),
         writable_dirs: command.writable_dirs.clone(),
+        outputs: command.outputs.clone(),
     }
 }
 
@@ -162,6 +166,7 @@ mod tests {
             },
             make_dirs: Vec::new(),
             writable_dirs: Vec::new(),
+            outputs: Vec::new(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub struct Running {
     stderr: OwnedFd,
     written: OwnedFd,
     layer: Layer,
+    outputs: Vec<PathBuf>,
     limits: JobLimits,
     started: Instant,
     killer: Killer,
@@ -109,6 +111,7 @@ impl Running {
                         Mode::UserOverlay | Mode::RootOverlay => Layer::Overlay,
                         Mode::UserBinds | Mode::RootBinds => Layer::Tree,
                     },
+                    outputs: command.outputs.clone(),
                     limits: command.limits,
                     started,
                 });
@@ -167,10 +170,13 @@ impl Running {
         let status = status.unwrap_or(KILLED);
         if killed_by.is_none() && !given_up {
             killed_by = limits::hit(status, &stderr, cost.user + cost.system, &limits);
+            if killed_by.is_none() && self.layer == Layer::Tree && limits::hindered(&stderr) {
+                killed_by = Some(Limit::Writing);
+            }
         }
         let mut outputs = UpperDir::empty();
         if killed_by.is_none() && !given_up {
-            match UpperDir::read(self.written, self.layer, limits.output_bytes)? {
+            match UpperDir::read(self.written, self.layer, &self.outputs, limits.output_bytes)? {
                 Some(read) => outputs = read,
                 None => killed_by = Some(Limit::OutputBytes),
             }

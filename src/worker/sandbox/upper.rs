@@ -20,6 +20,12 @@ pub(super) const TREE: &str = "tree";
 /// The file, beside [`TREE`], that stands below every file mounted there.
 pub(super) const MARKER: &str = "marker";
 
+/// Returns the name, beside [`TREE`], of a second link to the copy of the job's output of this number, if it stood there
+/// at first.
+pub(super) fn stood(output: usize) -> String {
+    format!("stood-{output}")
+}
+
 /// Directories within directories. Each is an open descriptor while it is read; a source tree has a dozen.
 const DEPTH_MAX: usize = 100;
 
@@ -49,7 +55,7 @@ pub enum ChangeKind {
         /// Length in bytes.
         size: u64,
     },
-    /// It removed what the lower directories hold there. Never seen where there is no overlayfs: there it cannot.
+    /// It removed what the lower directories hold there. Where there is no overlayfs it can remove its outputs only.
     Removed,
     /// It left a symbolic link with this target.
     Symlink(OsString),
@@ -68,8 +74,16 @@ pub(super) enum Layer {
 
 impl UpperDir {
     /// Reads what a job left. Returns nothing when its files are more than `output_bytes` long together, holes included.
-    pub(super) fn read(root: OwnedFd, layer: Layer, output_bytes: u64) -> Result<Option<Self>, SandboxError> {
+    /// `outputs` are the command's.
+    pub(super) fn read(
+        root: OwnedFd,
+        layer: Layer,
+        outputs: &[PathBuf],
+        output_bytes: u64,
+    ) -> Result<Option<Self>, SandboxError> {
         let mut reading = Reading {
+            outputs,
+            stood: Vec::new(),
             changes: Vec::new(),
             marker: None,
             total_bytes: 0,
@@ -119,20 +133,46 @@ impl UpperDir {
     }
 }
 
-struct Reading {
+struct Reading<'a> {
+    outputs: &'a [PathBuf],
+    /// The outputs that stood there at first, in a tree: path, and device and inode of what stood there.
+    stood: Vec<(&'a Path, (u64, u64))>,
     changes: Vec<Change>,
     /// Device and inode of the file that stands below mounted ones, in a tree.
     marker: Option<(u64, u64)>,
     total_bytes: u64,
 }
 
-impl Reading {
+impl Reading<'_> {
     fn start(&mut self, root: &OwnedFd, layer: Layer) -> Result<(), Errno> {
         if layer == Layer::Tree {
             let marker = rustix::fs::statat(root, Path::new("..").join(MARKER), AtFlags::SYMLINK_NOFOLLOW)?;
             self.marker = Some(identity(&marker));
+            self.stood(root)?;
         }
         self.directory(root, Path::new("/"), DEPTH_MAX)
+    }
+
+    /// Finds the outputs that stood in a tree at first, and those among them that no longer do.
+    fn stood(&mut self, root: &OwnedFd) -> Result<(), Errno> {
+        let find = |path: &Path| match rustix::fs::statat(root, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(identity(&found))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error),
+        };
+        for (number, path) in self.outputs.iter().enumerate() {
+            let Some(copy) = find(&Path::new("..").join(stood(number)))? else {
+                continue;
+            };
+            self.stood.push((path, copy));
+            if find(path.strip_prefix("/").unwrap_or(path))?.is_none() {
+                self.changes.push(Change {
+                    path: path.clone(),
+                    kind: ChangeKind::Removed,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn directory(&mut self, directory: &OwnedFd, path: &Path, depth: usize) -> Result<(), Errno> {
@@ -159,6 +199,7 @@ impl Reading {
                 return self.directory(&directory, &path, depth - 1);
             }
             FileType::RegularFile if self.marker == Some(identity(found)) => return Ok(()),
+            FileType::RegularFile if self.is_untouched_output(&path, found) => return Ok(()),
             FileType::RegularFile if is_compiler_temporary(&path) => return Ok(()),
             FileType::RegularFile => {
                 let size = u64::try_from(found.st_size).unwrap_or(u64::MAX);
@@ -179,6 +220,11 @@ impl Reading {
         };
         self.changes.push(Change { path, kind });
         Ok(())
+    }
+
+    /// True for a copy of an output that the job left as it was.
+    fn is_untouched_output(&self, path: &Path, found: &Stat) -> bool {
+        found.st_mtime == 0 && self.stood.contains(&(path, identity(found)))
     }
 }
 
@@ -205,7 +251,7 @@ mod tests {
 
     fn read(directory: &Path, output_bytes: u64) -> Result<Option<UpperDir>, SandboxError> {
         let root = OwnedFd::from(File::open(directory).unwrap());
-        UpperDir::read(root, Layer::Overlay, output_bytes)
+        UpperDir::read(root, Layer::Overlay, &[], output_bytes)
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub(super) struct Job {
     pub(super) output_bytes: u64,
     pub(super) make_dirs: Vec<PathBuf>,
     pub(super) writable_dirs: Vec<PathBuf>,
+    pub(super) outputs: Vec<PathBuf>,
 }
 
 /// From a launcher, or a job's first process, to the worker.
@@ -273,6 +274,7 @@ impl Frame {
             .number(job.output_bytes)
             .paths(&job.make_dirs)
             .paths(&job.writable_dirs)
+            .paths(&job.outputs)
     }
 }
 
@@ -366,6 +368,7 @@ impl<'a> Body<'a> {
             output_bytes: self.number()?,
             make_dirs: self.list(Self::path)?,
             writable_dirs: self.list(Self::path)?,
+            outputs: self.list(Self::path)?,
         })
     }
 }
@@ -408,6 +411,7 @@ mod tests {
             output_bytes: 1,
             make_dirs: vec!["/a".into()],
             writable_dirs: Vec::new(),
+            outputs: vec!["/b/a.o".into()],
         }
     }
 

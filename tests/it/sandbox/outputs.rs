@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rdcc::job::{Status, Terminal};
-use rdcc::worker::sandbox::{Change, ChangeKind, Finished, SandboxError};
+use rdcc::worker::sandbox::{Change, ChangeKind, Finished, Limit, SandboxError};
 
 use super::world::{EVERY_WAY, OVERLAYS, World};
 use crate::sandbox_test;
@@ -123,9 +123,45 @@ sandbox_test!(
             let finished = world.run(world.job(&["write", "/kept/a.o", "2"])).await.unwrap();
             assert_eq!(finished.status, Status::Exited(1));
             assert!(String::from_utf8_lossy(&finished.stderr).contains("Read-only file system"));
+            assert_eq!(finished.killed_by, Some(Limit::Writing));
             let finished = world.run(world.job(&["write", "/work/input.h", "2"])).await.unwrap();
             assert_eq!(finished.status, Status::Exited(1));
+            assert_eq!(finished.killed_by, Some(Limit::Writing));
         }
+        assert_eq!(snapshot(&world.layer), before);
+    }
+);
+
+sandbox_test!(
+    outputs_that_stand_already_can_be_replaced_removed_or_left,
+    EVERY_WAY,
+    |world| async move {
+        world.put("out/old.o", "old");
+        world.put("work/old.d", "list");
+        let before = snapshot(&world.layer);
+        let run = async |arguments: &[&str]| {
+            let mut job = world.job(arguments);
+            job.outputs = vec!["/out/old.o".into(), "/work/old.d".into(), "/out/none.o".into()];
+            let finished = world.run(job).await.unwrap();
+            assert_eq!((finished.status, finished.killed_by), (Status::Exited(0), None));
+            finished.outputs.changes().to_vec()
+        };
+        let removed = Change {
+            path: "/out/old.o".into(),
+            kind: ChangeKind::Removed,
+        };
+        assert_eq!(run(&["exit", "0"]).await, []);
+        assert_eq!(run(&["write", "/out/old.o", "5"]).await, [file("/out/old.o", 0o644, 5)]);
+        assert_eq!(
+            run(&["write", "../out/../out/none.o", "5"]).await,
+            [file("/out/none.o", 0o644, 5)]
+        );
+        assert_eq!(run(&["write", "old.d", "4"]).await, [file("/work/old.d", 0o644, 4)]);
+        assert_eq!(run(&["remove", "/out/old.o"]).await, std::slice::from_ref(&removed));
+        assert_eq!(
+            run(&["rename", "/out/old.o", "/work/old.d"]).await,
+            [removed, file("/work/old.d", 0o644, 3)]
+        );
         assert_eq!(snapshot(&world.layer), before);
     }
 );

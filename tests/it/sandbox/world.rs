@@ -228,6 +228,7 @@ impl World {
             },
             make_dirs: Vec::new(),
             writable_dirs: Vec::new(),
+            outputs: Vec::new(),
         }
     }
 

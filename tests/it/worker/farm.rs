@@ -28,7 +28,7 @@ use rdcc::worker::admission::Door;
 use rdcc::worker::executor::Executor;
 use rdcc::worker::link_service::LinkService;
 use rdcc::worker::mirror::{Mirrors, Owner};
-use rdcc::worker::sandbox::{self, JobUser, SandboxSettings};
+use rdcc::worker::sandbox::{self, JobUser, Mode, SandboxSettings};
 use rdcc::worker::session::Places;
 use rdcc::worker::settings::Ceilings;
 use rdcc::worker::toolchains::{BundleSource, BundleStream, Offer, SourceError, WorkerToolchains};
@@ -97,7 +97,13 @@ fn captured() -> Option<(PathBuf, Manifest)> {
 }
 
 impl Farm {
+    /// Starts a worker that isolates jobs in the best way.
     pub async fn start(slots: u32) -> Option<Self> {
+        Self::start_with(slots, &sandbox::modes()).await
+    }
+
+    /// Starts a worker that isolates jobs in the first of these ways that works.
+    pub async fn start_with(slots: u32, modes: &[Mode]) -> Option<Self> {
         let (compiler, manifest) = captured()?;
         let toolchain = manifest.id();
         let state = tempfile::tempdir().expect("temporary directory");
@@ -105,13 +111,13 @@ impl Farm {
         let roots = state.path().join("roots");
         let store = DiskStore::open(&state.path().join("blobs"), 1 << 30).expect("store");
         let toolchains = ToolchainStore::open(&roots.join("toolchains"), 4 << 30).expect("store");
-        let sandbox = sandbox::start(SandboxSettings {
+        let settings = SandboxSettings {
             launcher_program: env!("CARGO_BIN_EXE_rdcc-worker").into(),
             lower_base: roots.clone(),
             job_user: JobUser::default(),
             niceness: 0,
-        });
-        let sandbox = sandbox.expect("this machine can isolate jobs");
+        };
+        let sandbox = sandbox::start_with(settings, modes).expect("this machine can isolate jobs");
         let owner = sandbox.report().job_user.map(|user| Owner {
             uid: user.uid,
             gid: user.gid,
@@ -230,6 +236,8 @@ impl Farm {
                 umask: 0o22,
                 terminal: None,
                 dependency_file: None,
+                outputs: Vec::new(),
+                output_dirs: Vec::new(),
                 limits: Limits::default(),
             },
             inputs: inputs.into(),
@@ -258,6 +266,11 @@ impl Farm {
             }
         }
         let metadata = fs::metadata(path).expect("there");
+        if metadata.is_dir() {
+            let (path, kind) = (path.to_owned(), InputKind::Directory);
+            found.push(self.table.intern(Input { path, kind }));
+            return found;
+        }
         let content = fs::read(path).expect("readable");
         let kind = InputKind::File {
             digest: Digest::of(&content),

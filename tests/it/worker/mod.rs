@@ -7,7 +7,8 @@ mod farm;
 use std::fs;
 
 use rdcc::agent::worker_link::LinkError;
-use rdcc::job::{OutputKind, Status};
+use rdcc::job::{OutputKind, RefusalKind, Status};
+use rdcc::worker::sandbox::Mode;
 
 use self::farm::Farm;
 
@@ -87,6 +88,45 @@ async fn compiler_errors_are_outcomes_and_a_stale_object_is_removed() {
     farm.add_input(&mut job, "bad.o");
     let outcome = farm.link.run(job).await.expect("runs");
     assert!(matches!(outcome.outputs.as_slice(), [removed] if removed.kind == OutputKind::Removed));
+}
+
+#[tokio::test]
+async fn without_an_overlay_outputs_go_wherever_the_command_says() {
+    for mode in [Mode::UserBinds, Mode::RootBinds] {
+        if mode == Mode::RootBinds && !rustix::process::geteuid().is_root() {
+            continue;
+        }
+        let Some(farm) = Farm::start_with(1, &[mode]).await else {
+            return;
+        };
+        farm.write("a.c", "int a;\n");
+        farm.write("sub/x", "");
+        farm.write("lists/x", "");
+        farm.write("out/a.o", "stale");
+        let (object, list) = ("sub/../out/a.o", "sub/../lists/a.d");
+        let flags = ["-MD", "-MF", list];
+        let mut job = farm.job("a.c", object, &flags);
+        for name in ["sub", "lists", "out/a.o"] {
+            farm.add_input(&mut job, name);
+        }
+        let unaware = farm.job_with(job.spec.argv.clone(), job.inputs.to_vec());
+        let refused = farm.link.run(unaware).await;
+        assert!(
+            matches!(&refused, Err(LinkError::Refused(refusal)) if refusal.kind == RefusalKind::ReadOnly),
+            "{mode}: {refused:?}"
+        );
+        job.spec.outputs = vec![farm.path("out/a.o"), farm.path("lists/a.d")];
+        job.spec.output_dirs = vec![farm.path("lists"), farm.path("out")];
+        let outcome = farm.link.run(job).await.expect("runs");
+        let local = farm.compile_locally("a.c", object, &flags);
+        assert_eq!((outcome.status, &outcome.stderr), (Status::Exited(0), &local.stderr));
+        let came: Vec<_> = outcome.outputs.iter().map(|output| output.path.clone()).collect();
+        assert_eq!(came, [farm.path("lists/a.d"), farm.path("out/a.o")], "{mode}");
+        for output in &outcome.outputs {
+            let expected = fs::read(&output.path).expect("the local one");
+            assert!(matches!(&output.kind, OutputKind::File { content, .. } if *content == expected));
+        }
+    }
 }
 
 #[tokio::test]

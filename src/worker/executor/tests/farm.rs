@@ -196,6 +196,8 @@ pub(super) fn job_with(farm: &Farm, inputs: Vec<Input>, script: &str) -> LinkRun
             umask: 0o22,
             terminal: None,
             dependency_file: None,
+            outputs: Vec::new(),
+            output_dirs: Vec::new(),
             limits: Limits::default(),
         },
         inputs: inputs.into_iter().map(|input| farm.table.intern(input)).collect(),
@@ -318,6 +320,10 @@ impl Sandbox for Pretended {
                 "limit" => Ok(Ran {
                     killed_by: Some(Limit::Memory),
                     ..ended(TempDir::new().expect("made"), Vec::new(), Status::Signaled(9))
+                }),
+                "hindered" => Ok(Ran {
+                    killed_by: Some(Limit::Writing),
+                    ..ended(TempDir::new().expect("made"), Vec::new(), Status::Exited(1))
                 }),
                 script => Ok(run_script(&command, script)),
             }

@@ -2,30 +2,35 @@
 //!
 //! A directory that only one layer has, and that the job will not write to, is one mount, however much it holds. The
 //! directories that the job writes to, and all above them, are real, and what the layers hold in them is mounted entry
-//! by entry. What such a root cannot do: a job neither removes nor replaces a file of the layers, and writes nowhere but
-//! in directories that were named.
+//! by entry. The job's own outputs, where they stand already, are copies. What such a root cannot do: a job neither removes
+//! nor replaces another file of the layers, and writes nowhere but in directories that were named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode as Bits, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode as Bits, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::super::JobUser;
-use super::super::upper::{MARKER, TREE};
+use super::super::upper::{MARKER, TREE, stood};
 use super::super::wire::Job;
 use super::enter::{DEVICE_LINKS, DEVICES, Template, touch};
 use super::root::{give, open_directory};
 use super::{At, Failure};
 
-/// What makes a symbolic link known as one of ours when the worker reads the tree: no job can have made it in 1970.
+/// What makes a symbolic link, or a copy, known as one of ours when the worker reads the tree: no job has made it in 1970.
 const OURS: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 0, tv_nsec: 0 },
     last_modification: Timespec { tv_sec: 0, tv_nsec: 0 },
 };
+
+/// Largest output that is copied for the job to replace, bytes. Stand-ins of agents have one byte.
+const COPY_BYTES_MAX: u64 = 1 << 20;
 
 /// Names right below `/` that no layer provides.
 const RESERVED: &[&str] = &["dev", "proc"];
@@ -42,11 +47,14 @@ pub(super) fn graft(template: &Template, job: &Job) -> Result<OwnedFd, Failure> 
         .chain(&job.writable_dirs)
         .map(|dir| below_root(dir))
         .collect();
+    let outputs: Vec<PathBuf> = job.outputs.iter().map(|path| below_root(path)).collect();
+    real.extend(outputs.iter().filter_map(|path| path.parent().map(Path::to_owned)));
     real.insert("tmp".into());
     let missing = |dir: &PathBuf| !layers.iter().any(|layer| is_directory(&layer.join(dir)));
     real.extend(job.make_dirs.iter().map(|dir| below_root(dir)).filter(missing));
     let grafting = Grafting {
         real,
+        outputs,
         owner: template.job_user,
     };
     grafting.skeleton().at("making the job's skeleton")?;
@@ -83,6 +91,8 @@ fn place(path: &Path) -> Place {
 struct Grafting {
     /// Directories that have to be real, relative to the root. All above them are, too.
     real: BTreeSet<PathBuf>,
+    /// Files that the job writes, relative to the root, in the order of [`Job::outputs`].
+    outputs: Vec<PathBuf>,
     /// Who the job is, when it is not us.
     owner: Option<JobUser>,
 }
@@ -129,10 +139,13 @@ impl Grafting {
         };
         let place = place(path);
         match kind(first).at(step())? {
-            FileType::RegularFile => {
-                placeholder(&place.tree).at(step())?;
-                rustix::mount::mount_bind(first, &place.root).at(step())
-            }
+            FileType::RegularFile => match self.outputs.iter().position(|output| output == path) {
+                Some(output) if is_small(first) => self.copy(first, &place.tree, output).at(step()),
+                _ => {
+                    placeholder(&place.tree).at(step())?;
+                    rustix::mount::mount_bind(first, &place.root).at(step())
+                }
+            },
             FileType::Symlink => {
                 let target = rustix::fs::readlink(first, Vec::new()).at(step())?;
                 link(OsStr::from_bytes(target.as_bytes()), &place.tree).at(step())
@@ -157,6 +170,22 @@ impl Grafting {
         }
     }
 
+    /// Puts a copy of an output where the job may replace or remove it, and notes that it stood there.
+    fn copy(&self, from: &Path, to: &Path, output: usize) -> Result<(), Errno> {
+        let mode = Bits::from_raw_mode(rustix::fs::stat(from)?.st_mode);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let source = rustix::fs::open(from, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Bits::empty())?;
+        let target = rustix::fs::open(to, flags, mode)?;
+        let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        io::copy(&mut File::from(source).take(COPY_BYTES_MAX), &mut File::from(target)).map_err(errno)?;
+        rustix::fs::chmod(to, mode)?;
+        if let Some(user) = self.owner {
+            give(to, user)?;
+        }
+        rustix::fs::utimensat(CWD, to, &OURS, AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::linkat(CWD, to, CWD, format!("job/{}", stood(output)), AtFlags::empty())
+    }
+
     /// Makes a directory on the tmpfs, and lets the job write to it when it was named for that.
     fn make_real(&self, path: &Path) -> Result<(), Errno> {
         let place = place(path).tree;
@@ -172,6 +201,10 @@ impl Grafting {
     }
 }
 
+fn is_small(path: &Path) -> bool {
+    rustix::fs::stat(path).is_ok_and(|found| u64::try_from(found.st_size).is_ok_and(|size| size <= COPY_BYTES_MAX))
+}
+
 /// Makes a file to mount upon. All of them are one file, by which the worker knows them.
 fn placeholder(path: &Path) -> Result<(), Errno> {
     rustix::fs::linkat(CWD, format!("job/{MARKER}"), CWD, path, AtFlags::empty())
@@ -185,7 +218,7 @@ fn link(target: &OsStr, path: &Path) -> Result<(), Errno> {
 fn names(directory: &Path) -> Result<Vec<OsString>, Errno> {
     let opened = rustix::fs::open(
         directory,
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::NOFOLLOW,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
         Bits::empty(),
     )?;
     let mut names = Vec::new();

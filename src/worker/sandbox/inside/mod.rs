@@ -216,6 +216,7 @@ fn set_up(setup: &Setup) -> Result<Template, Failure> {
         output_bytes: 1 << 20,
         make_dirs: Vec::new(),
         writable_dirs: Vec::new(),
+        outputs: Vec::new(),
     };
     let null = || template.null.try_clone().at("opening `/dev/null`");
     let output = [null()?, null()?];
