@@ -99,7 +99,7 @@ fn captured() -> Option<(PathBuf, Manifest)> {
 impl Farm {
     /// Starts a worker that isolates jobs in the best way.
     pub async fn start(slots: u32) -> Option<Self> {
-        Self::start_with(slots, &sandbox::modes()).await
+        Self::start_with(slots, sandbox::modes()).await
     }
 
     /// Starts a worker that isolates jobs in the first of these ways that works.
