@@ -10,14 +10,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rdcc::coordinator::events::{
-    Action, AgentHello, Demand, Drain, Ending, Event, Grant, HostKind, LoadReport, Want, WorkerHello,
+    Action, AgentHello, Demand, Drain, Ending, Event, Grant, HostKind, LoadReport, Purpose, Want, WorkerHello,
 };
 use rdcc::coordinator::moment::Moment;
 use rdcc::coordinator::rules::Rules;
 use rdcc::coordinator::scheduler::Scheduler;
 use rdcc::digest::Digest;
 use rdcc::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use rdcc::job::Usage;
+use rdcc::job::RunReport;
 
 /// Toolchains of the farm; every worker has three of them.
 const TOOLCHAINS: u64 = 8;
@@ -103,9 +103,12 @@ impl Farm {
             request: RequestId(number),
             toolchain: toolchain(number % TOOLCHAINS),
             build: format!("build {}", number % 3),
+            purpose: Purpose::Job,
+            avoid: Vec::new(),
             demand: Demand {
                 work: Some(Duration::from_millis(100 + number % 1900)),
                 memory_bytes: Some(100 << 20),
+                ..Demand::default()
             },
         };
         let start = Instant::now();
@@ -120,7 +123,7 @@ impl Farm {
         self.tell(Event::GrantDone(
             grant.agent,
             grant.grant,
-            Ending::Ran(Usage::default()),
+            Ending::Ran(RunReport::default()),
         ));
     }
 

@@ -168,6 +168,21 @@ pub struct Usage {
     pub major_faults: u64,
 }
 
+/// What an agent tells the coordinator of a job that ran on a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunReport {
+    /// What it used.
+    pub usage: Usage,
+    /// What had been predicted for it, time on one reference core; `None` when nothing was known.
+    pub work: Option<Duration>,
+    /// Standard deviation of the logarithm of that prediction, thousandths; `None` when it is not known.
+    pub spread_milli: Option<u32>,
+    /// Bytes that were sent before it could start.
+    pub sent_bytes: u64,
+    /// How long that took; zero when nothing was sent.
+    pub transfer: Duration,
+}
+
 /// Why a worker did not run a job that was offered to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

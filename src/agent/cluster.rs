@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::coordinator_link::{CoordinatorLink, Ending, GrantHeld, LinkState, Void, WantError, Wish};
+use super::coordinator_link::{CoordinatorLink, Ending, GrantHeld, LinkState, Purpose, Void, WantError, Wish};
 use super::fallback::Reason;
 use super::farm::{Farm, Ran, Want};
 use super::preparation::{Prepared, Trouble};
@@ -15,7 +15,7 @@ use super::toolchain_resolve::DefinitionSource;
 use super::worker_link::{LinkError, LinkRun, LinkTarget, WorkerLink};
 use crate::digest::Digest;
 use crate::ids::{AgentSessionId, Name};
-use crate::job::{Outcome, RefusalKind, Usage};
+use crate::job::{Outcome, RefusalKind, RunReport};
 use crate::runtime::tasks::Tasks;
 
 /// Most bytes that one job may send back. The largest objects known, with all debug information, have some 300 MB.
@@ -102,7 +102,7 @@ impl Cluster {
         let (sent, received) = (link.traffic().sent(), link.traffic().received());
         let token = grant.show().to_vec();
         // A job that is cancelled from here on says nothing about the worker.
-        place.ending = Ending::Ran(Usage::default());
+        place.ending = Ending::Ran(RunReport::default());
         let run = link.run(LinkRun {
             grant: grant.grant,
             token,
@@ -148,6 +148,10 @@ impl Farm for Cluster {
             work: None,
             memory_bytes: None,
             build: String::new(),
+            purpose: Purpose::Job,
+            spread_milli: None,
+            input_bytes: want.closure_bytes,
+            avoid: Vec::new(),
         };
         let grant = self.coordinator.want(wish).await.map_err(not_placed)?;
         Ok(HeldPlace {
@@ -172,7 +176,10 @@ impl Farm for Cluster {
         match self.attempt(&mut place, &job).await {
             Ok(ran) => {
                 let Outcome { usage, .. } = ran.outcome;
-                place.end(Ending::Ran(usage));
+                place.end(Ending::Ran(RunReport {
+                    usage,
+                    ..RunReport::default()
+                }));
                 Ok(ran)
             }
             Err(error) => {
@@ -224,7 +231,7 @@ fn meaning(error: &LinkError) -> (Reason, Ending) {
             RefusalKind::Changed => (Reason::FileChanged, Ending::Refused(refusal.kind)),
         },
         // The worker is as well as ever; it is our file that changed.
-        LinkError::Changed(_) => (Reason::FileChanged, Ending::Ran(Usage::default())),
+        LinkError::Changed(_) => (Reason::FileChanged, Ending::Ran(RunReport::default())),
         LinkError::Broken { .. } => (Reason::WorkerLost, Ending::Fault),
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::toolchain_resolve::DefinitionSource;
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
-use crate::job::{Refusal, RefusalKind, Usage};
+use crate::job::{Refusal, RefusalKind, RunReport};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel;
 use crate::runtime::tasks::Tasks;
@@ -45,6 +45,41 @@ pub struct Wish {
     pub memory_bytes: Option<u64>,
     /// What fairness is counted by, below the agent; may be empty.
     pub build: String,
+    /// What the place is for.
+    pub purpose: Purpose,
+    /// Standard deviation of ln(work), thousandths, if known.
+    pub spread_milli: Option<u32>,
+    /// What a worker that has seen nothing of this tree would have to be sent, bytes.
+    pub input_bytes: u64,
+    /// Workers that must not be used.
+    pub avoid: Vec<Name>,
+}
+
+/// What a place is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// A job that waits for it.
+    #[default]
+    Job,
+    /// A second copy of a job that is far beyond its prediction.
+    Race,
+    /// No job yet: to be ready for the next one of this toolchain. The coordinator may recall it.
+    Ahead,
+}
+
+/// The farm as the coordinator last told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FarmView {
+    /// Slots of workers that take jobs.
+    pub slots_total: u32,
+    /// Of those, slots with a job; a place held ahead of need counts as free.
+    pub slots_busy: u32,
+    /// Speed of the fastest worker's slots when it is full, thousandths of a reference core.
+    pub fastest_milli: u32,
+    /// Wants with a job that wait, of all agents.
+    pub queued: u64,
+    /// Slots that this agent may hold while all that want the farm share it equally.
+    pub my_share_slots: u64,
 }
 
 /// Why there is no place.
@@ -62,7 +97,7 @@ pub enum WantError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The compiler ran there, whatever it said.
-    Ran(Usage),
+    Ran(RunReport),
     /// It was not used.
     Unused,
     /// The worker declined without fault.
@@ -78,6 +113,8 @@ pub enum Void {
     Expired,
     /// The coordinator lost the worker. The agent's own link to it may still work.
     WorkerLost,
+    /// It was held ahead of need and somebody's job wants the place: to be dropped at once, unless a job is in it.
+    Recalled,
 }
 
 /// How the session stands.
@@ -97,6 +134,7 @@ pub struct CoordinatorLink {
     notes: Notes,
     next_request: Arc<AtomicU64>,
     state: watch::Receiver<LinkState>,
+    farm: watch::Receiver<Option<FarmView>>,
     coordinator: Arc<str>,
 }
 
@@ -116,12 +154,14 @@ impl CoordinatorLink {
     pub fn start(tasks: &Tasks, coordinator: &str, identity: Identity) -> Self {
         let (notes, received) = mpsc::unbounded_channel();
         let (told, state) = watch::channel(LinkState::Connecting);
-        let link = session::Owner::new(coordinator, identity, notes.clone(), told);
+        let (seen, farm) = watch::channel(None);
+        let link = session::Owner::new(coordinator, identity, notes.clone(), told, seen);
         tasks.spawn_until_cancelled(link.run(received));
         Self {
             notes,
             next_request: Arc::new(AtomicU64::new(1)),
             state,
+            farm,
             coordinator: coordinator.into(),
         }
     }
@@ -149,6 +189,11 @@ impl CoordinatorLink {
     /// Returns how the session stands.
     pub fn state(&self) -> LinkState {
         self.state.borrow().clone()
+    }
+
+    /// Returns the farm as the coordinator last told of it; `None` until it has, and while there is no session.
+    pub fn farm(&self) -> Option<FarmView> {
+        *self.farm.borrow()
     }
 
     /// Returns when there is a session, or the attempt that was under way has failed.
@@ -217,6 +262,11 @@ pub struct GrantHeld {
     pub toolchain: ToolchainId,
     /// To be used within this time of its arrival.
     pub valid: Duration,
+    /// Speed of the slot for this toolchain, thousandths of a reference core, as the coordinator has learned it; 0 when
+    /// it does not say.
+    pub power_milli: u32,
+    /// What it was wanted for.
+    pub purpose: Purpose,
     token: Vec<u8>,
     void: watch::Receiver<Option<Void>>,
     ending: Ending,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::events::{Action, AgentHello, Demand, Ending, Want};
+use super::events::{Action, AgentHello, Demand, Ending, Purpose, Want};
 use super::fairness::Share;
 use super::grants::GrantState;
 use super::moment::Moment;
@@ -42,6 +42,7 @@ pub(super) struct Waiting {
     pub toolchain: ToolchainId,
     pub build: Arc<str>,
     pub ticket: Ticket,
+    pub purpose: Purpose,
     pub demand: Demand,
     pub since: Moment,
 }
@@ -132,6 +133,7 @@ impl Scheduler {
             toolchain,
             build,
             ticket,
+            purpose: want.purpose,
             demand: want.demand,
             since: self.now,
         };

@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::events::{Action, AgentHello, Drain, Effort, Event, Grant, HostKind, VoidReason, WorkerHello};
+use super::events::{
+    Action, AgentHello, Drain, Effort, Event, FarmView, Grant, HostKind, Purpose, VoidReason, WorkerHello,
+};
 use super::moment::Moment;
 use super::rules::Rules;
 use super::scheduler::Scheduler;
@@ -47,6 +49,8 @@ pub enum AgentWord {
     Refused(RequestId, Refusal),
     /// A grant must not be shown any more.
     Void(GrantId, VoidReason),
+    /// The farm has changed.
+    Farm(FarmView),
     /// The session ends, and why.
     Ended(String),
 }
@@ -66,6 +70,10 @@ pub struct Place {
     pub token: [u8; 32],
     /// To be used within this time of arrival.
     pub valid: Duration,
+    /// Speed of the slot, thousandths of a reference core.
+    pub power_milli: u32,
+    /// What it was wanted for.
+    pub purpose: Purpose,
 }
 
 /// What a worker is told.
@@ -348,6 +356,7 @@ impl Driver {
                 self.say_to_agent(agent, AgentWord::Refused(request, refusal));
             }
             Action::VoidAtAgent(agent, grant, reason) => self.say_to_agent(agent, AgentWord::Void(grant, reason)),
+            Action::TellFarm(agent, view) => self.say_to_agent(agent, AgentWord::Farm(view)),
             Action::VoidAtWorker(worker, grant, reason) => self.say_to_worker(worker, WorkerWord::Void(grant, reason)),
             Action::Prepare(worker, toolchain, effort) => {
                 self.say_to_worker(worker, WorkerWord::Prepare(toolchain, effort));
@@ -379,7 +388,9 @@ impl Driver {
             worker: worker.name.clone(),
             address: worker.address.clone(),
             token: worker.key.token(grant.grant, grant.agent, grant.toolchain),
-            valid: self.rules.grant_valid,
+            valid: self.rules.grant_valid_for(grant.purpose),
+            power_milli: grant.power_milli,
+            purpose: grant.purpose,
         };
         self.say_to_agent(grant.agent, AgentWord::Granted(place));
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use crate::job::{Refusal, RefusalKind, Usage};
+use crate::job::{Refusal, RefusalKind, RunReport};
 
 /// Everything that can happen to the scheduler, besides time passing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +63,24 @@ pub struct Want {
     pub toolchain: ToolchainId,
     /// What fairness is counted by, below the agent; may be empty.
     pub build: String,
+    /// What the place is for.
+    pub purpose: Purpose,
     /// What the job is expected to cost.
     pub demand: Demand,
+    /// Workers that must not be used.
+    pub avoid: Vec<Name>,
+}
+
+/// What a place is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Purpose {
+    /// A job that waits for it.
+    #[default]
+    Job,
+    /// A second copy of a job that is far beyond its prediction.
+    Race,
+    /// No job yet: to be ready for the next one.
+    Ahead,
 }
 
 /// What a job is expected to cost; `None` where nothing is known.
@@ -72,15 +88,19 @@ pub struct Want {
 pub struct Demand {
     /// CPU time on one reference core.
     pub work: Option<Duration>,
+    /// Standard deviation of ln(work), thousandths.
+    pub spread_milli: Option<u32>,
     /// Peak memory, bytes.
     pub memory_bytes: Option<u64>,
+    /// What a worker that has seen nothing of the job's tree would have to be sent, bytes.
+    pub input_bytes: u64,
 }
 
 /// How a grant ended, in the agent's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The compiler ran there, whatever it said.
-    Ran(Usage),
+    Ran(RunReport),
     /// Given back without use.
     Unused,
     /// The worker declined without fault.
@@ -174,6 +194,8 @@ pub enum Action {
     Refuse(AgentSessionId, RequestId, Refusal),
     /// Tell the agent not to use a grant any more.
     VoidAtAgent(AgentSessionId, GrantId, VoidReason),
+    /// Tell the agent how the farm is.
+    TellFarm(AgentSessionId, FarmView),
     /// Tell the worker not to honour a grant any more.
     VoidAtWorker(WorkerSessionId, GrantId, VoidReason),
     /// Ask the worker for a toolchain.
@@ -199,6 +221,25 @@ pub struct Grant {
     pub worker: WorkerSessionId,
     /// For what.
     pub toolchain: ToolchainId,
+    /// Speed of the slot, thousandths of a reference core.
+    pub power_milli: u32,
+    /// What it was wanted for.
+    pub purpose: Purpose,
+}
+
+/// The farm as an agent may count on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FarmView {
+    /// Slots of workers that take jobs.
+    pub slots_total: u32,
+    /// Of those, slots with a job; a place held ahead of need counts as free.
+    pub slots_busy: u32,
+    /// Speed of the fastest worker's slots when it is full, thousandths of a reference core.
+    pub fastest_milli: u32,
+    /// Wants with a job that wait, of all agents.
+    pub queued: u64,
+    /// Slots that this agent may hold while all that want the farm share it equally.
+    pub my_share_slots: u64,
 }
 
 /// Why a grant is void.
@@ -210,6 +251,8 @@ pub enum VoidReason {
     WorkerLost,
     /// The agent gave it back, or is gone.
     Returned,
+    /// A place held ahead of need is wanted for somebody's job.
+    Recalled,
 }
 
 /// How much a worker is to do for a toolchain.

@@ -103,6 +103,7 @@ impl Scheduler {
             return;
         };
         let power_milli = worker.hello.power_milli;
+        let purpose = waiting.purpose;
         let memory_bytes = waiting.demand.memory_bytes.unwrap_or(0);
         worker.grants.insert(grant);
         worker.health.given(grant);
@@ -129,7 +130,7 @@ impl Scheduler {
         };
         self.grants.insert(grant, record);
         self.timers
-            .set(Timer::Grant(grant), self.now.after(self.rules.grant_valid));
+            .set(Timer::Grant(grant), self.now.after(self.rules.grant_valid_for(purpose)));
         self.relist_open_slots(worker_id);
         self.act(Action::Grant(Grant {
             agent: id,
@@ -137,6 +138,8 @@ impl Scheduler {
             grant,
             worker: worker_id,
             toolchain: waiting.toolchain,
+            power_milli,
+            purpose,
         }));
     }
 

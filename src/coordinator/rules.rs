@@ -5,11 +5,16 @@
 
 use std::time::Duration;
 
+use super::events::Purpose;
+
 /// The scheduler's numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// A grant has to be in use this long after it was given. An agent that has the job at hand uses it at once.
     pub grant_valid: Duration,
+    /// The same for a grant that an agent holds ahead of need: it gives it back by itself when its build pauses, and on
+    /// recall, so this only ends what was forgotten.
+    pub ahead_valid: Duration,
     /// How often workers report.
     pub report_every: Duration,
     /// A worker that missed this many reports is lost. Ten: a board that swaps may be late by some.
@@ -55,6 +60,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             grant_valid: Duration::from_secs(10),
+            ahead_valid: Duration::from_secs(30),
             report_every: Duration::from_secs(1),
             silent_reports: 10,
             prepare_wait: Duration::from_secs(120),
@@ -78,6 +84,14 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// How long after it was given a grant for `purpose` has to be in use.
+    pub fn grant_valid_for(&self, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Job | Purpose::Race => self.grant_valid,
+            Purpose::Ahead => self.ahead_valid.max(self.grant_valid),
+        }
+    }
+
     /// How long a worker may be silent, or without a session, before it is lost.
     pub fn silence(&self) -> Duration {
         self.report_every.saturating_mul(self.silent_reports)

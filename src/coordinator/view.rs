@@ -43,6 +43,8 @@ pub struct WorkerView {
     pub memory_available_bytes: u64,
     /// Why it gets less than it could; empty when it does not.
     pub note: String,
+    /// Speed of one slot when all are in use, as learned; `None` when no job ran there yet.
+    pub learned_milli: Option<u32>,
 }
 
 /// What a worker is good for now.
@@ -145,6 +147,7 @@ impl Scheduler {
             faults: worker.faults,
             memory_available_bytes: worker.memory_available_bytes,
             note: self.note(worker).to_owned(),
+            learned_milli: None,
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use rdcc::agent::coordinator_link::{CoordinatorLink, Ending, Identity, LinkState, Void, WantError, Wish};
+use rdcc::agent::coordinator_link::{CoordinatorLink, Ending, Identity, LinkState, Purpose, Void, WantError, Wish};
 use rdcc::coordinator::events::{Event, HostKind};
 use rdcc::coordinator::server::{self, Coordinator};
 use rdcc::coordinator::settings::{File, Given, Settings};
 use rdcc::coordinator::view::ClusterView;
 use rdcc::digest::Digest;
 use rdcc::ids::ToolchainId;
-use rdcc::job::{RefusalKind, Usage};
+use rdcc::job::{RefusalKind, RunReport};
 use rdcc::protocol::token::{GrantKey, TokenCheck};
 use rdcc::protocol::wire::{self, worker_event, worker_order::Order};
 use rdcc::runtime::channel;
@@ -106,6 +106,10 @@ fn wish() -> Wish {
         work: Some(Duration::from_millis(300)),
         memory_bytes: None,
         build: "b".into(),
+        purpose: Purpose::Job,
+        spread_milli: None,
+        input_bytes: 0,
+        avoid: Vec::new(),
     }
 }
 
@@ -181,7 +185,7 @@ async fn want_is_granted_with_a_genuine_token_and_its_end_frees_the_slot() {
     let second = link.want(wish());
     farm.until("the first takes the slot", |view| view.workers[0].busy == 1)
         .await;
-    grant.done(Ending::Ran(Usage::default()));
+    grant.done(Ending::Ran(RunReport::default()));
     let second = second.await.expect("the slot is free again");
     let status = farm.client().await.status(wire::StatusRequest {}).await;
     let status = status.expect("it answers").into_inner();

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use rdcc::coordinator::events::{AgentHello, Demand, Drain, Effort, Ending, Event, HostKind, ToolchainNews, Want};
+use rdcc::coordinator::events::{
+    AgentHello, Demand, Drain, Effort, Ending, Event, HostKind, Purpose, ToolchainNews, Want,
+};
 use rdcc::ids::{AgentSessionId, GrantId, RequestId, ToolchainId, WorkerSessionId};
-use rdcc::job::{RefusalKind, Usage};
+use rdcc::job::{RefusalKind, RunReport};
 
 use super::agent::{JobState, SimJob};
 use super::config::Loose;
@@ -158,10 +160,12 @@ impl World {
                 request,
                 toolchain: job.toolchain,
                 build: format!("b{}", request.0 % 2),
+                purpose: Purpose::Job,
                 demand: Demand {
                     work: self.config.predicted.then_some(job.work),
-                    memory_bytes: None,
+                    ..Demand::default()
                 },
+                avoid: Vec::new(),
             };
             self.send_up(session.0, Event::Want(session, want));
         }
@@ -254,7 +258,7 @@ impl World {
             Answer::Ran => {
                 self.agents[agent].jobs.remove(&request);
                 self.agents[agent].ran += 1;
-                self.agent_says_done(agent, grant, Ending::Ran(Usage::default()));
+                self.agent_says_done(agent, grant, Ending::Ran(RunReport::default()));
                 self.agent_asks(agent);
             }
             Answer::Refused(kind) => {

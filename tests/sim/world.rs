@@ -290,6 +290,7 @@ impl World {
                 assert_ne!(reason, VoidReason::Returned, "agents know what they gave back");
                 self.send_to_agent(agent, Word::Void(grant));
             }
+            Action::TellFarm(..) => {}
             Action::VoidAtWorker(worker, grant, _) => self.send_to_worker(worker, Order::Void(grant)),
             Action::Prepare(worker, toolchain, effort) => {
                 self.send_to_worker(worker, Order::Prepare(toolchain, effort));

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Ending, GrantHeld, Identity, LinkState, Note, Notes, Void, WantError, Wish};
+use super::{Ending, FarmView, GrantHeld, Identity, LinkState, Note, Notes, Purpose, Void, WantError, Wish};
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
 use crate::protocol::wire::{self, agent_event::Event, agent_order::Order};
 use crate::protocol::{MESSAGE_BYTES_MAX, convert, version};
@@ -71,17 +71,25 @@ pub(super) struct Owner {
     identity: Identity,
     notes: Notes,
     state: watch::Sender<LinkState>,
-    waiting: HashMap<RequestId, (ToolchainId, Answer)>,
+    farm: watch::Sender<Option<FarmView>>,
+    waiting: HashMap<RequestId, (ToolchainId, Purpose, Answer)>,
     held: HashMap<GrantId, watch::Sender<Option<Void>>>,
 }
 
 impl Owner {
-    pub(super) fn new(coordinator: &str, identity: Identity, notes: Notes, state: watch::Sender<LinkState>) -> Self {
+    pub(super) fn new(
+        coordinator: &str,
+        identity: Identity,
+        notes: Notes,
+        state: watch::Sender<LinkState>,
+        farm: watch::Sender<Option<FarmView>>,
+    ) -> Self {
         Self {
             coordinator: coordinator.to_owned(),
             identity,
             notes,
             state,
+            farm,
             waiting: HashMap::new(),
             held: HashMap::new(),
         }
@@ -159,10 +167,11 @@ impl Owner {
     /// Tells everybody who waits that there is no session; what is held stays good.
     fn be_down(&mut self, parted: &Parted) {
         let reason = parted.to_string();
-        for (_, (_, answer)) in self.waiting.drain() {
+        for (_, (_, _, answer)) in self.waiting.drain() {
             let _ = answer.send(Err(WantError::Unreachable(reason.clone())));
         }
         self.held.clear();
+        self.farm.send_replace(None);
         self.state.send_replace(LinkState::Down(reason));
     }
 
@@ -196,7 +205,7 @@ impl Owner {
         let event = match note {
             Note::Want(request, wish, answer) => {
                 let event = Event::Want(want(request, &wish));
-                self.waiting.insert(request, (wish.toolchain, answer));
+                self.waiting.insert(request, (wish.toolchain, wish.purpose, answer));
                 event
             }
             // One that was answered meanwhile is given back by what it was answered with.
@@ -218,7 +227,7 @@ impl Owner {
         match order.order {
             Some(Order::Grant(grant)) => self.take_grant(session, grant)?,
             Some(Order::Refused(refused)) => {
-                if let Some((_, answer)) = self.waiting.remove(&RequestId(refused.request)) {
+                if let Some((_, _, answer)) = self.waiting.remove(&RequestId(refused.request)) {
                     let refusal = convert::refusal_from_wire(refused.kind, refused.message);
                     let _ = answer.send(Err(WantError::Refused(refusal)));
                 }
@@ -227,10 +236,20 @@ impl Owner {
                 if let Some(told) = self.held.get(&GrantId(void.grant)) {
                     let reason = match void.reason() {
                         wire::grant_void::Reason::WorkerLost => Void::WorkerLost,
+                        wire::grant_void::Reason::Recalled => Void::Recalled,
                         _ => Void::Expired,
                     };
                     told.send_replace(Some(reason));
                 }
+            }
+            Some(Order::Farm(view)) => {
+                self.farm.send_replace(Some(FarmView {
+                    slots_total: view.slots_total,
+                    slots_busy: view.slots_busy,
+                    fastest_milli: view.fastest_milli,
+                    queued: view.queued,
+                    my_share_slots: view.my_share_slots,
+                }));
             }
             // A later coordinator may know orders that this agent does not.
             Some(Order::Welcome(_)) | None => {}
@@ -241,7 +260,7 @@ impl Owner {
     fn take_grant(&mut self, session: &Session, grant: wire::Grant) -> Result<(), Parted> {
         let worker = Name::new(&grant.worker).map_err(|_| convert::WireError::Range("worker"))?;
         // One that crossed its cancellation is given back by the coordinator itself.
-        let Some((toolchain, answer)) = self.waiting.remove(&RequestId(grant.request)) else {
+        let Some((toolchain, purpose, answer)) = self.waiting.remove(&RequestId(grant.request)) else {
             return Ok(());
         };
         let (told, void) = watch::channel(None);
@@ -253,6 +272,8 @@ impl Owner {
             agent_session: session.id,
             toolchain,
             valid: Duration::from_millis(grant.valid_ms.into()),
+            power_milli: grant.power_milli,
+            purpose,
             token: grant.token,
             void,
             ending: Ending::Unused,
@@ -315,6 +336,11 @@ fn want(request: RequestId, wish: &Wish) -> wire::Want {
         work_us: wish.work.map_or(0, micros),
         memory_bytes: wish.memory_bytes.unwrap_or(0),
         build: wish.build.clone(),
+        ahead: wish.purpose == Purpose::Ahead,
+        race: wish.purpose == Purpose::Race,
+        avoid: wish.avoid.iter().map(Name::to_string).collect(),
+        input_bytes: wish.input_bytes,
+        spread_milli: wish.spread_milli.unwrap_or(0),
     }
 }
 
@@ -326,11 +352,15 @@ fn done(grant: GrantId, ending: Ending) -> wire::GrantDone {
     };
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     match ending {
-        Ending::Ran(usage) => wire::GrantDone {
+        Ending::Ran(report) => wire::GrantDone {
             ending: Wire::Ran.into(),
-            cpu_us: micros(usage.user + usage.system),
-            wall_us: micros(usage.wall),
-            memory_peak_bytes: usage.memory_peak_bytes,
+            cpu_us: micros(report.usage.user + report.usage.system),
+            wall_us: micros(report.usage.wall),
+            memory_peak_bytes: report.usage.memory_peak_bytes,
+            work_us: report.work.map_or(0, micros),
+            spread_milli: report.spread_milli.unwrap_or(0),
+            sent_bytes: report.sent_bytes,
+            transfer_us: micros(report.transfer),
             ..base
         },
         Ending::Unused => wire::GrantDone {

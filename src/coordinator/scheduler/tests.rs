@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::super::events::{
-    AgentHello, Demand, Effort, Ending, Event, HostKind, Leaving, LoadReport, ToolchainNews, VoidReason, Want,
+    AgentHello, Demand, Effort, Ending, Event, HostKind, Leaving, LoadReport, Purpose, ToolchainNews, VoidReason, Want,
     WorkerHello,
 };
 use super::super::view::WorkerState;
 use super::*;
 use crate::digest::Digest;
 use crate::ids::RequestId;
-use crate::job::{RefusalKind, Usage};
+use crate::job::{RefusalKind, RunReport};
 
 const AGENT: AgentSessionId = AgentSessionId(1);
 
@@ -85,7 +85,9 @@ impl Farm {
             request: RequestId(self.next_request),
             toolchain: tool(toolchain),
             build: build.into(),
+            purpose: Purpose::Job,
             demand: Demand::default(),
+            avoid: Vec::new(),
         };
         self.next_request += 1;
         self.tell(Event::Want(agent, want))
@@ -124,7 +126,7 @@ impl Farm {
 }
 
 fn ran() -> Ending {
-    Ending::Ran(Usage::default())
+    Ending::Ran(RunReport::default())
 }
 
 fn refused(actions: &[Action]) -> (RefusalKind, &str) {

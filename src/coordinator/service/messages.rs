@@ -9,12 +9,12 @@ use tonic::Status;
 
 use crate::coordinator::driver::{AgentWord, Snapshot, WorkerWord};
 use crate::coordinator::events::{
-    AgentHello, Demand, Drain, Effort, Ending, Event, HostKind, Leaving, LoadReport, ToolchainNews, VoidReason, Want,
-    WorkerHello,
+    AgentHello, Demand, Drain, Effort, Ending, Event, FarmView, HostKind, Leaving, LoadReport, Purpose, ToolchainNews,
+    VoidReason, Want, WorkerHello,
 };
 use crate::coordinator::view::{AgentView, HoldingView, JobView, WorkerState, WorkerView};
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use crate::job::Usage;
+use crate::job::{RunReport, Usage};
 use crate::protocol::convert::{WireError, refusal_from_wire, refusal_kind_to_wire, toolchain_from_wire};
 use crate::protocol::token::GrantKey;
 use crate::protocol::wire;
@@ -23,6 +23,8 @@ use crate::protocol::wire;
 const TEXT_MAX: usize = 200;
 /// Most toolchains that a worker may name; what is followed of them is for the scheduler to bound.
 const TOOLCHAINS_MAX: usize = 65_536;
+/// Most workers that a want may rule out: a job that failed on more runs locally.
+const AVOIDED_MAX: usize = 64;
 
 /// A hello, with the protocol that it names.
 #[derive(Debug)]
@@ -65,10 +67,18 @@ pub fn agent_event(id: AgentSessionId, event: wire::AgentEvent) -> Result<Option
                 request: RequestId(want.request),
                 toolchain: toolchain_from_wire(&want.toolchain)?,
                 build: text(want.build),
+                purpose: match (want.race, want.ahead) {
+                    (true, _) => Purpose::Race,
+                    (false, true) => Purpose::Ahead,
+                    (false, false) => Purpose::Job,
+                },
                 demand: Demand {
                     work: (want.work_us > 0).then(|| Duration::from_micros(want.work_us)),
+                    spread_milli: (want.spread_milli > 0).then_some(want.spread_milli),
                     memory_bytes: (want.memory_bytes > 0).then_some(want.memory_bytes),
+                    input_bytes: want.input_bytes,
                 },
+                avoid: names(want.avoid)?,
             },
         ),
         Some(Wire::Cancel(cancel)) => Event::CancelWant(id, RequestId(cancel.request)),
@@ -78,15 +88,35 @@ pub fn agent_event(id: AgentSessionId, event: wire::AgentEvent) -> Result<Option
     Ok(Some(event))
 }
 
+fn names(names: Vec<String>) -> Result<Vec<Name>, WireError> {
+    if names.len() > AVOIDED_MAX {
+        return Err(WireError::TooLarge {
+            what: "workers to avoid",
+            found: names.len(),
+            bound: AVOIDED_MAX,
+        });
+    }
+    let names = names.iter().map(|name| Name::new(name));
+    names
+        .collect::<Result<_, _>>()
+        .map_err(|_| WireError::Range("worker to avoid"))
+}
+
 fn ending(done: wire::GrantDone) -> Ending {
     use wire::grant_done::Ending as Wire;
     match done.ending() {
-        Wire::Ran => Ending::Ran(Usage {
-            user: Duration::from_micros(done.cpu_us),
-            system: Duration::ZERO,
-            wall: Duration::from_micros(done.wall_us),
-            memory_peak_bytes: done.memory_peak_bytes,
-            major_faults: 0,
+        Wire::Ran => Ending::Ran(RunReport {
+            usage: Usage {
+                user: Duration::from_micros(done.cpu_us),
+                system: Duration::ZERO,
+                wall: Duration::from_micros(done.wall_us),
+                memory_peak_bytes: done.memory_peak_bytes,
+                major_faults: 0,
+            },
+            work: (done.work_us > 0).then(|| Duration::from_micros(done.work_us)),
+            spread_milli: (done.spread_milli > 0).then_some(done.spread_milli),
+            sent_bytes: done.sent_bytes,
+            transfer: Duration::from_micros(done.transfer_us),
         }),
         Wire::Unused => Ending::Unused,
         Wire::Refused => Ending::Refused(refusal_from_wire(done.refusal, String::new()).kind),
@@ -220,6 +250,8 @@ pub fn agent_order(word: AgentWord) -> Result<wire::AgentOrder, Status> {
             address: place.address,
             token: place.token.to_vec(),
             valid_ms: millis(place.valid),
+            power_milli: place.power_milli,
+            ahead: place.purpose == Purpose::Ahead,
         }),
         AgentWord::Refused(request, refusal) => Order::Refused(wire::WantRefused {
             request: request.0,
@@ -227,6 +259,7 @@ pub fn agent_order(word: AgentWord) -> Result<wire::AgentOrder, Status> {
             message: refusal.message,
         }),
         AgentWord::Void(grant, reason) => Order::Void(void(grant, reason)),
+        AgentWord::Farm(view) => Order::Farm(farm(view)),
         AgentWord::Ended(reason) => return Err(Status::aborted(reason)),
     };
     Ok(wire::AgentOrder { order: Some(order) })
@@ -259,10 +292,21 @@ fn void(grant: GrantId, reason: VoidReason) -> wire::GrantVoid {
         VoidReason::Expired => Reason::Expired,
         VoidReason::WorkerLost => Reason::WorkerLost,
         VoidReason::Returned => Reason::Returned,
+        VoidReason::Recalled => Reason::Recalled,
     };
     wire::GrantVoid {
         grant: grant.0,
         reason: reason.into(),
+    }
+}
+
+fn farm(view: FarmView) -> wire::FarmView {
+    wire::FarmView {
+        slots_total: view.slots_total,
+        slots_busy: view.slots_busy,
+        fastest_milli: view.fastest_milli,
+        queued: view.queued,
+        my_share_slots: view.my_share_slots,
     }
 }
 
@@ -301,6 +345,7 @@ fn worker_status(worker: WorkerView) -> wire::WorkerStatus {
         memory_available_bytes: worker.memory_available_bytes,
         version: worker.hello.version,
         note: worker.note,
+        learned_milli: worker.learned_milli.unwrap_or(0),
     }
 }
 
