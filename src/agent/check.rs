@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::fallback::{self, Reason};
 use super::preparation::{Prepared, Trouble};
@@ -14,7 +15,7 @@ use super::spec::{self, Listing};
 use super::verify;
 use crate::includes::closure::Closure;
 use crate::includes::source_tree::disk::DiskTree;
-use crate::includes::source_tree::{Epoch, Found, SourceTree};
+use crate::includes::source_tree::{Epoch, Found, SourceFile, SourceTree, TreeError};
 use crate::job::{Outcome, Output, OutputKind};
 
 /// Checks a worker's answer to `prepared`, and returns the files to put in place. Blocks on the disk.
@@ -91,6 +92,15 @@ fn check_list(
     Ok(())
 }
 
+/// Tells whether a file still is what the job was made from. A hard link made elsewhere (a package manager, a worker
+/// that takes the toolchain over) moves the change time and nothing else: then the content has the last word.
+fn is_same(then: &Arc<SourceFile>, now: &Arc<SourceFile>, tree: &DiskTree) -> Result<bool, TreeError> {
+    if now.fingerprint == then.fingerprint {
+        return Ok(true);
+    }
+    Ok(now.fingerprint.differs_in_ctime_at_most(&then.fingerprint) && tree.digest(now)? == tree.digest(then)?)
+}
+
 /// Returns the first path that is not as it was when the closure was found.
 fn changed(closure: &Closure, tree: &DiskTree, epoch: Epoch) -> Result<Option<PathBuf>, Trouble> {
     let wrong = |error| Trouble::new(Reason::FileChanged, error);
@@ -111,7 +121,7 @@ fn changed(closure: &Closure, tree: &DiskTree, epoch: Epoch) -> Result<Option<Pa
             return Ok(Some(path.clone()));
         };
         match tree.find(directory, name.as_bytes(), epoch).map_err(wrong)? {
-            Found::File(now) if now.fingerprint == file.fingerprint => {}
+            Found::File(now) if is_same(file, &now, tree).map_err(wrong)? => {}
             _ => return Ok(Some(path.clone())),
         }
     }

@@ -35,6 +35,15 @@ pub struct Fingerprint {
     pub mode: u32,
 }
 
+impl Fingerprint {
+    /// Tells whether nothing but the change time differs, as after a hard link was made or removed. Whether the content
+    /// is the same has to be looked at then: times can be set back.
+    pub fn differs_in_ctime_at_most(&self, other: &Fingerprint) -> bool {
+        let ctime_ns = self.ctime_ns;
+        *self == Fingerprint { ctime_ns, ..*other }
+    }
+}
+
 /// A symbolic link on a file's path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {

@@ -36,6 +36,8 @@ enum Mishap {
     ExtraName,
     /// The file changes while the job runs.
     Edits(PathBuf),
+    /// A hard link to the file is made and removed while the job runs.
+    Links(PathBuf),
     /// A file comes back that nobody asked for.
     ExtraOutput(PathBuf),
 }
@@ -79,6 +81,11 @@ impl Farm for Arc<PlayedFarm> {
                 outcome.dependencies = Some(text.replacen(": ", ": extra.h ", 1).into_bytes());
             }
             Some(Mishap::Edits(path)) => fs::write(path, "int edited;").unwrap(),
+            Some(Mishap::Links(path)) => {
+                let link = path.with_extension("linked");
+                fs::hard_link(&path, &link).unwrap();
+                fs::remove_file(&link).unwrap();
+            }
             Some(Mishap::ExtraOutput(path)) => outcome.outputs.push(Output {
                 path,
                 kind: OutputKind::File {
@@ -311,6 +318,15 @@ async fn file_that_changes_during_the_run_is_compiled_as_it_is_then() {
     let symbols = fs::read(world.path("a.o")).unwrap();
     assert!(memchr::memmem::find(&symbols, b"edited").is_some());
     assert_eq!(world.counters().await.fallbacks_by_reason["file_changed"], 1);
+}
+
+#[tokio::test]
+async fn hard_link_made_during_the_run_is_no_change() {
+    let world = World::new(&[]);
+    let source = world.write("a.c", "int a;\n");
+    world.farm.mishaps.lock().unwrap().push_back(Mishap::Links(source));
+    assert!(succeeded(&world.compile("-c a.c -o a.o").await));
+    assert_eq!(world.counters().await.fallbacks_by_reason.get("file_changed"), None);
 }
 
 #[tokio::test]

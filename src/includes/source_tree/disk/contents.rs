@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,9 @@ use crate::includes::symbols::Symbols;
 
 /// Parts of the cache with a lock each; more than the processors of the machines this is for.
 const SHARDS: usize = 16;
+/// How often a file is read when something happens to it meanwhile. Mostly that is a hard link made or removed, which
+/// takes no time.
+const READS_MAX: usize = 3;
 
 /// Reduced files by content and dialect, the least recently used forgotten first.
 #[derive(Debug)]
@@ -134,24 +137,31 @@ pub(super) fn read(file: &Arc<SourceFile>) -> Result<(Content, Vec<u8>), TreeErr
     if file.fingerprint.size > FILE_BYTES_MAX {
         return Err(TreeError::TooLarge { path: path.clone() });
     }
-    let read_ns = now_ns();
+    let changing = || TreeError::Changing { path: path.clone() };
     let mut opened = File::open(path).map_err(wrong)?;
-    let check = |opened: &File| {
-        let found = fingerprint_of(opened).map_err(wrong)?;
-        if found == file.fingerprint {
-            Ok(())
-        } else {
-            Err(TreeError::Changing { path: path.clone() })
+    let mut read_whole = || -> Result<Option<(i64, Vec<u8>)>, TreeError> {
+        let (read_ns, before) = (now_ns(), fingerprint_of(&opened).map_err(wrong)?);
+        if !before.differs_in_ctime_at_most(&file.fingerprint) {
+            return Err(changing());
         }
+        let mut bytes = Vec::with_capacity(before.size as usize + 1);
+        opened.rewind().map_err(wrong)?;
+        opened
+            .by_ref()
+            .take(FILE_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(wrong)?;
+        let after = fingerprint_of(&opened).map_err(wrong)?;
+        Ok((after == before).then_some((read_ns, bytes)))
     };
-    check(&opened)?;
-    let mut bytes = Vec::with_capacity(file.fingerprint.size as usize + 1);
-    opened
-        .by_ref()
-        .take(FILE_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(wrong)?;
-    check(&opened)?;
+    let mut whole = None;
+    for _ in 0..READS_MAX {
+        whole = read_whole()?;
+        if whole.is_some() {
+            break;
+        }
+    }
+    let (read_ns, bytes) = whole.ok_or_else(changing)?;
     let content = Content {
         digest: Digest::of(&bytes),
         read_ns,

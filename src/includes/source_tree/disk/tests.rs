@@ -1,6 +1,6 @@
 //! Tests on a real directory: what changes is seen, what does not change is not read again.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,4 +102,44 @@ fn special_files_and_directories_are_told_apart() {
     assert!(matches!(find(&tree, root.path(), "d.h"), Found::Directory));
     assert!(matches!(find(&tree, Path::new("/dev"), "null"), Found::Special));
     assert!(matches!(find(&tree, root.path(), "none"), Found::Absent));
+}
+
+#[test]
+fn a_hard_link_made_elsewhere_leaves_a_version_readable_and_an_edit_does_not() {
+    let root = tempfile::tempdir().expect("a directory");
+    let path = root.path().join("a.h");
+    fs::write(&path, "one").expect("writable");
+    let tree = DiskTree::new(Bounds::default());
+    let found = file(&tree, root.path(), "a.h");
+    let before = fs::metadata(&path).expect("there");
+    // Until the file system's clock has moved on.
+    loop {
+        let link = root.path().join("b.h");
+        fs::hard_link(&path, &link).expect("linkable");
+        fs::remove_file(&link).expect("removable");
+        let now = fs::metadata(&path).expect("there");
+        if std::os::unix::fs::MetadataExt::ctime_nsec(&now) != std::os::unix::fs::MetadataExt::ctime_nsec(&before) {
+            break;
+        }
+    }
+    let linked = file(&tree, root.path(), "a.h");
+    assert_ne!(linked.fingerprint, found.fingerprint);
+    assert!(linked.fingerprint.differs_in_ctime_at_most(&found.fingerprint));
+    assert_eq!(tree.digest(&found).expect("readable"), Digest::of(b"one"));
+
+    // An edit that sets the time back is told by the content.
+    fs::write(&path, "two").expect("writable");
+    let times = fs::FileTimes::new().set_modified(before.modified().expect("known"));
+    File::options()
+        .write(true)
+        .open(&path)
+        .expect("writable")
+        .set_times(times)
+        .expect("settable");
+    let edited = file(&tree, root.path(), "a.h");
+    assert!(edited.fingerprint.differs_in_ctime_at_most(&found.fingerprint));
+    assert_ne!(
+        tree.digest(&edited).expect("readable"),
+        tree.digest(&found).expect("known")
+    );
 }
