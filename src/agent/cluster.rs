@@ -7,15 +7,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::coordinator_link::{CoordinatorLink, Ending, GrantHeld, LinkState, Purpose, Void, WantError, Wish};
+use super::broker::{self, Broker, Found, Stay};
+use super::coordinator_link::{CoordinatorLink, Ending, FarmView, GrantHeld, LinkState, Void, WantError};
 use super::fallback::Reason;
-use super::farm::{Farm, Ran, Want};
+use super::farm::{Farm, Placed, Ran, Want, transfer_time};
+use super::forecast::Prediction;
 use super::preparation::{Prepared, Trouble};
 use super::toolchain_resolve::DefinitionSource;
 use super::worker_link::{LinkError, LinkRun, LinkTarget, WorkerLink};
 use crate::digest::Digest;
 use crate::ids::{AgentSessionId, Name};
-use crate::job::{Outcome, RefusalKind, RunReport};
+use crate::job::{RefusalKind, RunReport};
 use crate::runtime::tasks::Tasks;
 
 /// Most bytes that one job may send back. The largest objects known, with all debug information, have some 300 MB.
@@ -28,6 +30,7 @@ const LINK_IDLE: Duration = Duration::from_secs(300);
 /// The coordinator and its workers.
 #[derive(Debug)]
 pub struct Cluster {
+    broker: Broker,
     coordinator: CoordinatorLink,
     address: String,
     tree: Digest,
@@ -46,8 +49,10 @@ struct Kept {
 pub struct HeldPlace {
     grant: Option<GrantHeld>,
     worker: String,
+    prediction: Prediction,
     /// How it counts if nobody says more.
     ending: Ending,
+    _stay: Stay,
 }
 
 impl HeldPlace {
@@ -65,9 +70,11 @@ impl Drop for HeldPlace {
 }
 
 impl Cluster {
-    /// Uses the coordinator behind `coordinator`, which listens at `address`; workers know this client's files as `tree`.
-    pub fn new(coordinator: CoordinatorLink, address: &str, tree: Digest, tasks: &Tasks) -> Self {
+    /// Finds places through `broker`, which uses the link `coordinator` to the coordinator at `address`; workers know this
+    /// client's files as `tree`.
+    pub fn new(broker: Broker, coordinator: CoordinatorLink, address: &str, tree: Digest, tasks: &Tasks) -> Self {
         Self {
+            broker,
             coordinator,
             address: address.to_owned(),
             tree,
@@ -101,6 +108,7 @@ impl Cluster {
         let link = self.link(grant);
         let (sent, received) = (link.traffic().sent(), link.traffic().received());
         let token = grant.show().to_vec();
+        let began = Instant::now();
         // A job that is cancelled from here on says nothing about the worker.
         place.ending = Ending::Ran(RunReport::default());
         let run = link.run(LinkRun {
@@ -125,11 +133,14 @@ impl Cluster {
                 reason: "the coordinator has lost the worker, and no answer came".to_owned(),
             }),
         };
-        Ok(Ran {
+        let elapsed = began.elapsed();
+        let ran = Ran {
             outcome,
             bytes_sent: link.traffic().sent().saturating_sub(sent),
             bytes_received: link.traffic().received().saturating_sub(received),
-        })
+        };
+        place.ending = Ending::Ran(report(&ran, elapsed, &place.prediction));
+        Ok(ran)
     }
 }
 
@@ -142,46 +153,40 @@ impl DefinitionSource for Cluster {
 impl Farm for Cluster {
     type Place = HeldPlace;
 
-    async fn place(&self, want: Want) -> Result<HeldPlace, Trouble> {
-        let wish = Wish {
-            toolchain: want.toolchain,
-            work: None,
-            memory_bytes: None,
-            build: String::new(),
-            purpose: Purpose::Job,
-            spread_milli: None,
-            input_bytes: want.closure_bytes,
-            avoid: Vec::new(),
-        };
-        let grant = self.coordinator.want(wish).await.map_err(not_placed)?;
-        Ok(HeldPlace {
-            worker: grant.worker.to_string(),
-            grant: Some(grant),
-            ending: Ending::Unused,
-        })
+    async fn place(&self, want: Want) -> Result<Placed<HeldPlace>, Trouble> {
+        let prediction = want.ask.prediction;
+        let wish = broker::wish(&want.ask, want.closure_bytes);
+        match self.broker.find(want.ask, wish).await.map_err(not_placed)? {
+            Found::Here(choice, stay) => Ok(Placed::Here(choice, stay)),
+            Found::There(grant, stay) => Ok(Placed::There(HeldPlace {
+                worker: grant.worker.to_string(),
+                prediction,
+                grant: Some(*grant),
+                ending: Ending::Unused,
+                _stay: stay,
+            })),
+        }
     }
 
     fn worker(place: &HeldPlace) -> &str {
         &place.worker
     }
 
+    fn power(place: &HeldPlace) -> f64 {
+        place.grant.as_ref().map_or(1.0, GrantHeld::power)
+    }
+
     async fn run(&self, mut place: HeldPlace, job: Arc<Prepared>) -> Result<Ran, Trouble> {
         let void = place.grant.as_ref().and_then(GrantHeld::void);
-        if void.is_some() {
+        // One that is wanted back now came too late for that: it has its job.
+        if void.is_some_and(|void| void != Void::Recalled) {
             return Err(Trouble::new(
                 Reason::WorkerBusy,
                 "the place was gone before it was used",
             ));
         }
         match self.attempt(&mut place, &job).await {
-            Ok(ran) => {
-                let Outcome { usage, .. } = ran.outcome;
-                place.end(Ending::Ran(RunReport {
-                    usage,
-                    ..RunReport::default()
-                }));
-                Ok(ran)
-            }
+            Ok(ran) => Ok(ran),
             Err(error) => {
                 let worker = place.worker.clone();
                 let (reason, ending) = meaning(&error);
@@ -189,6 +194,10 @@ impl Farm for Cluster {
                 Err(Trouble::new(reason, format!("{worker}: {error}")))
             }
         }
+    }
+
+    fn view(&self) -> Option<FarmView> {
+        self.broker.farm()
     }
 
     fn link(&self) -> String {
@@ -201,6 +210,18 @@ impl Farm for Cluster {
 
     fn coordinator(&self) -> String {
         self.address.clone()
+    }
+}
+
+fn report(ran: &Ran, elapsed: Duration, prediction: &Prediction) -> RunReport {
+    let usage = ran.outcome.usage;
+    let known = prediction.spread_milli != 0;
+    RunReport {
+        usage,
+        work: known.then_some(prediction.work),
+        spread_milli: known.then_some(prediction.spread_milli),
+        sent_bytes: ran.bytes_sent,
+        transfer: transfer_time(elapsed, usage.wall, ran.bytes_sent),
     }
 }
 

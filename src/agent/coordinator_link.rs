@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::toolchain_resolve::DefinitionSource;
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
@@ -117,6 +117,15 @@ pub enum Void {
     Recalled,
 }
 
+/// What the coordinator says by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The farm is like this now; `None`: there is no session any more.
+    Farm(Option<FarmView>),
+    /// A grant is void.
+    Voided(GrantId, Void),
+}
+
 /// How the session stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
@@ -134,7 +143,6 @@ pub struct CoordinatorLink {
     notes: Notes,
     next_request: Arc<AtomicU64>,
     state: watch::Receiver<LinkState>,
-    farm: watch::Receiver<Option<FarmView>>,
     coordinator: Arc<str>,
 }
 
@@ -142,58 +150,55 @@ pub struct CoordinatorLink {
 /// want causes at most three notes and how many wants there are is for the caller to bound.
 type Notes = mpsc::UnboundedSender<Note>;
 
-#[derive(Debug)]
+/// Takes what the coordinator says to a want.
+type Answer = Box<dyn FnOnce(Result<GrantHeld, WantError>) + Send>;
+
 enum Note {
-    Want(RequestId, Wish, oneshot::Sender<Result<GrantHeld, WantError>>),
+    Want(RequestId, Wish, Answer),
     Cancel(RequestId),
     Done(AgentSessionId, GrantId, Ending),
 }
 
 impl CoordinatorLink {
-    /// Starts the link to `coordinator`, `http://HOST:PORT`, as one of `tasks`. Returns at once.
-    pub fn start(tasks: &Tasks, coordinator: &str, identity: Identity) -> Self {
+    /// Starts the link to `coordinator`, `http://HOST:PORT`, as one of `tasks`. Returns at once. What the coordinator says
+    /// by itself goes to `news`.
+    pub fn start(
+        tasks: &Tasks,
+        coordinator: &str,
+        identity: Identity,
+        news: impl Fn(News) + Send + Sync + 'static,
+    ) -> Self {
         let (notes, received) = mpsc::unbounded_channel();
         let (told, state) = watch::channel(LinkState::Connecting);
-        let (seen, farm) = watch::channel(None);
-        let link = session::Owner::new(coordinator, identity, notes.clone(), told, seen);
+        let link = session::Owner::new(coordinator, identity, notes.clone(), told, Box::new(news));
         tasks.spawn_until_cancelled(link.run(received));
         Self {
             notes,
             next_request: Arc::new(AtomicU64::new(1)),
             state,
-            farm,
             coordinator: coordinator.into(),
         }
     }
 
-    /// Waits for a place. To drop the future is to take the want back.
+    /// Asks for a place; `answer` is called once, unless the ticket is dropped before. It must not block.
     ///
     /// Without a session it fails at once, except that the very first attempt to reach the coordinator is awaited for a
     /// second.
-    pub async fn want(&self, wish: Wish) -> Result<GrantHeld, WantError> {
+    pub fn want(&self, wish: Wish, answer: impl FnOnce(Result<GrantHeld, WantError>) + Send + 'static) -> Ticket {
         let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
-        let (reply, answer) = oneshot::channel();
-        let stopping = |_| WantError::Unreachable("the agent is stopping".to_owned());
-        self.notes
-            .send(Note::Want(request, wish, reply))
-            .map_err(|_| stopping(()))?;
-        let mut cancel = CancelOnDrop {
+        let note = Note::Want(request, wish, Box::new(answer));
+        if let Err(mpsc::error::SendError(Note::Want(_, _, answer))) = self.notes.send(note) {
+            answer(Err(WantError::Unreachable("the agent is stopping".to_owned())));
+        }
+        Ticket {
             notes: self.notes.clone(),
             request: Some(request),
-        };
-        let answer = answer.await;
-        cancel.request = None;
-        answer.map_err(|_| stopping(()))?
+        }
     }
 
     /// Returns how the session stands.
     pub fn state(&self) -> LinkState {
         self.state.borrow().clone()
-    }
-
-    /// Returns the farm as the coordinator last told of it; `None` until it has, and while there is no session.
-    pub fn farm(&self) -> Option<FarmView> {
-        *self.farm.borrow()
     }
 
     /// Returns when there is a session, or the attempt that was under way has failed.
@@ -230,13 +235,21 @@ impl DefinitionSource for CoordinatorLink {
     }
 }
 
-/// Takes a want back unless it was answered.
-struct CancelOnDrop {
+/// A want that was sent; to drop the ticket is to take it back.
+#[derive(Debug)]
+pub struct Ticket {
     notes: Notes,
     request: Option<RequestId>,
 }
 
-impl Drop for CancelOnDrop {
+impl Ticket {
+    /// Takes note that the want was answered, so that there is nothing to take back.
+    pub fn answered(mut self) {
+        self.request = None;
+    }
+}
+
+impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(request) = self.request {
             // When the task is gone, so is the session, and the want with it.
@@ -278,6 +291,14 @@ impl GrantHeld {
     pub fn show(&mut self) -> &[u8] {
         self.ending = Ending::Fault;
         &self.token
+    }
+
+    /// Returns the slot's power: work per second of running time; 1.0 when the coordinator does not say.
+    pub fn power(&self) -> f64 {
+        match self.power_milli {
+            0 => 1.0,
+            milli => f64::from(milli) / 1000.0,
+        }
     }
 
     /// Returns why the grant is void, if it is.

@@ -11,26 +11,35 @@ use super::check;
 use super::closures::{Closures, Unit};
 use super::compiler_run::{CompilerRun, CompilerRunner};
 use super::fallback::{self, Reason};
-use super::farm::{Farm, Want};
+use super::farm::{Farm, Placed};
+use super::flags_class::flags_class;
 use super::flow::{Action, Answer as Said, Closure, Event, Flow, Why};
 use super::inputs::InputMaker;
-use super::job::Job;
+use super::job::{Job, Traits};
+use super::learned::Learned;
 use super::ledger::Ledger;
+use super::local_share;
 use super::local_slots::LocalSlots;
 use super::locale_probe::LocaleProbes;
 use super::outputs::{OutputError, stage};
+use super::placing::Reach;
 use super::preparation::{Order, Trouble, argv0};
+use super::race::RaceBudget;
 use super::socket::Answer;
 use super::toolchain_resolve::{Resolved, Toolchains, Unresolved};
 use super::watch::Watch;
 use crate::compile::{self, Verdict, exactness, local_preprocess, text_exactness};
-use crate::exchange::{CompileRequest, Compiler, Complaint, Connection, Finished, LocalRun, Reply};
+use crate::exchange::{CompileRequest, Compiler, Complaint, Connection, DEPTH, Finished, LocalRun, Reply, Wish};
+use crate::ids::Name;
 use crate::includes::source_tree::disk::DiskTree;
 use crate::includes::source_tree::{Epoch, SourceTree};
 use crate::runtime::tasks::Tasks;
 
+mod costs;
 #[cfg(test)]
 mod tests;
+
+use costs::{guess_memory, local_command};
 
 /// For one local preprocessor run; whole minutes are possible on a loaded board.
 const PREPROCESS_WAIT: Duration = Duration::from_secs(600);
@@ -59,6 +68,10 @@ pub struct Driver<F> {
     pub slots: LocalSlots,
     /// The counters.
     pub ledger: Arc<Ledger>,
+    /// What compiles cost.
+    pub learned: Arc<Learned>,
+    /// What second copies have cost.
+    pub races: Mutex<RaceBudget>,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// A directory for short-lived files.
@@ -71,7 +84,9 @@ pub struct Driver<F> {
 
 impl<F: Farm> Driver<F> {
     /// Takes a job from request to reply. Dropping the future cancels it.
-    pub async fn compile(&self, request: CompileRequest) -> Answer {
+    ///
+    /// `pid` is the wrapper's process, which becomes the compiler if that runs here.
+    pub async fn compile(&self, request: CompileRequest, pid: u32) -> Answer {
         let mut job = Job::new(request);
         let mut flow = Flow::new(job.request.wish, job.compiler_named());
         let mut shown = self.watch.enter(&job.request);
@@ -88,7 +103,7 @@ impl<F: Farm> Driver<F> {
                 Action::Check => ("check", self.check(&mut job).await),
                 Action::Deliver => ("deliver", self.deliver(&mut job).await),
                 Action::Finish => return self.finish(job, &flow),
-                Action::RunHere(why) => return self.run_here(job, &flow, why).await,
+                Action::RunHere(why) => return self.run_here(job, &flow, why, pid).await,
                 Action::Fail(reason) => return self.fail(&job, reason),
             };
             job.phase(name, began);
@@ -281,28 +296,56 @@ impl<F: Farm> Driver<F> {
 
     async fn place(&self, job: &mut Job<F::Place>) -> Step {
         let prepared = job.prepared.as_ref().ok_or_else(out_of_turn)?;
-        let want = Want {
+        let command = job.command.as_ref().ok_or_else(out_of_turn)?;
+        let traits = Traits {
             toolchain: prepared.spec.toolchain,
+            source: prepared.spec.cwd.join(&command.source),
+            flags_class: flags_class(command),
             closure_bytes: prepared.inputs.bytes,
         };
-        let place = self.farm.place(want).await.inspect_err(|trouble| {
+        let prediction = self.learned.predict(traits.features());
+        let reach = match job.request.wish {
+            Wish::NoFallback => Reach::Workers,
+            Wish::Anywhere | Wish::Here => Reach::Anywhere,
+        };
+        let want = self.want(&traits, prediction, reach, job.avoid.clone());
+        (job.traits, job.prediction) = (Some(traits), Some(prediction));
+        let placed = self.farm.place(want).await.inspect_err(|trouble| {
             if trouble.reason == Reason::ToolchainNotOnFarm {
                 let complaint = job.complaint(trouble.reason, "");
                 self.watch.remark(&complaint.error, complaint.hint.as_deref());
             }
         })?;
-        job.worker = F::worker(&place).to_owned();
-        job.place = Some(place);
-        Ok(Event::Placed)
+        Ok(match placed {
+            Placed::There(place) => {
+                F::worker(&place).clone_into(&mut job.worker);
+                job.power = F::power(&place);
+                job.place = Some(place);
+                Event::Placed
+            }
+            Placed::Here(choice, stay) => {
+                job.here = Some(stay);
+                Event::StaysHere(choice)
+            }
+        })
     }
 
     async fn run(&self, job: &mut Job<F::Place>) -> Step {
         let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
         let place = job.place.take().ok_or_else(out_of_turn)?;
-        let ran = self.farm.run(place, prepared).await?;
+        let ran = match self.run_or_race(job, place, prepared).await {
+            Ok(ran) => ran,
+            Err(trouble) => {
+                job.avoid.extend(Name::new(&job.worker));
+                return Err(trouble);
+            }
+        };
         job.carried(ran.bytes_sent, ran.bytes_received);
         let outcome = ran.outcome;
         let success = outcome.status.success();
+        if success {
+            self.learn(job, &outcome.usage);
+        }
         let said = Said {
             success,
             spoke: !outcome.stdout.is_empty() || !outcome.stderr.is_empty(),
@@ -367,24 +410,34 @@ impl<F: Farm> Driver<F> {
         Reply::Finished(finished).into()
     }
 
-    async fn run_here(&self, mut job: Job<F::Place>, flow: &Flow, why: Why) -> Answer {
+    async fn run_here(&self, mut job: Job<F::Place>, flow: &Flow, why: Why, pid: u32) -> Answer {
         let Some((program, flags)) = local_compiler(&job) else {
             return self.fail(&job, Reason::ToolchainUnknown);
         };
         let began = Instant::now();
-        let slot = self.slots.take().await;
+        let (held, niceness): (Option<Box<dyn Send>>, u8) = match job.here.take() {
+            Some(stay) => (Some(Box::new(self.learns_here(&mut job, stay))), local_share::NICENESS),
+            // Somebody waits for it who has a place already.
+            None if job.request.variable(DEPTH).is_some() => (None, 0),
+            None => {
+                let command = local_command(&job, pid);
+                let place = self.slots.take(command, || guess_memory(&job)).await;
+                (Some(Box::new(place)), 0)
+            }
+        };
         job.phase("local_slot", began);
         self.ledger.record(job.account_of_local(why, flow.failures()));
         Answer {
             reply: Reply::RunLocally(LocalRun {
                 program,
                 flags,
-                connection: match slot.is_some() {
+                connection: match held.is_some() {
                     true => Connection::Inherit,
                     false => Connection::Close,
                 },
+                niceness,
             }),
-            until_gone: slot.map(|slot| Box::new(slot) as Box<dyn Send>),
+            until_gone: held,
         }
     }
 

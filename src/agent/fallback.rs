@@ -121,6 +121,8 @@ reasons! {
     OutputMissing = "output_missing" => Rule::HERE,
     /// The object is for another machine than the toolchain makes objects for.
     ObjectForeign = "object_foreign" => Rule::HERE,
+    /// Two workers made different results of one job: one of them cannot be trusted.
+    ResultsDiffer = "results_differ" => Rule::HERE,
     /// The agent is ending.
     Stopping = "agent_stopping" => Rule::HERE,
     /// A bug of ours.

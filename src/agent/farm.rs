@@ -1,19 +1,31 @@
-//! What the driver needs of the rest of the farm: a place for a job, its run there, and toolchain files.
+//! What the driver needs of the rest of the farm: where a job runs, its run there, and toolchain files.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::broker::Stay;
+use super::coordinator_link::FarmView;
+use super::placing::{Ask, Choice};
 use super::preparation::{Prepared, Trouble};
 use super::toolchain_resolve::DefinitionSource;
-use crate::ids::ToolchainId;
 use crate::job::Outcome;
 
 /// What a job asks a place for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Want {
-    /// The toolchain that the worker has to have.
-    pub toolchain: ToolchainId,
+    /// What decides where it runs.
+    pub ask: Ask,
     /// Sum of the sizes of all files that the job reads, bytes.
     pub closure_bytes: u64,
+}
+
+/// Where a job runs.
+#[derive(Debug)]
+pub enum Placed<P> {
+    /// At a worker.
+    There(P),
+    /// Here, by choice; to be held for as long as the compiler runs.
+    Here(Choice, Stay),
 }
 
 /// What a run brought.
@@ -32,18 +44,34 @@ pub trait Farm: DefinitionSource + Send + Sync + 'static {
     /// Permission to run one job on one worker. Dropping it unused gives it back.
     type Place: Send + Sync + 'static;
 
-    /// Waits for a place. Dropping the future takes the wish back.
-    fn place(&self, want: Want) -> impl Future<Output = Result<Self::Place, Trouble>> + Send;
+    /// Finds where a job runs. Dropping the future takes the wish back.
+    fn place(&self, want: Want) -> impl Future<Output = Result<Placed<Self::Place>, Trouble>> + Send;
 
     /// Returns the name of the place's worker.
     fn worker(place: &Self::Place) -> &str;
 
+    /// Returns the place's power: work per second of running time.
+    fn power(place: &Self::Place) -> f64;
+
     /// Runs a job. Dropping the future cancels it.
     fn run(&self, place: Self::Place, job: Arc<Prepared>) -> impl Future<Output = Result<Ran, Trouble>> + Send;
+
+    /// Returns how full the farm is, as far as that is known.
+    fn view(&self) -> Option<FarmView>;
 
     /// Tells how it stands with the coordinator, for people.
     fn link(&self) -> String;
 
     /// Tells the coordinator's address, for people.
     fn coordinator(&self) -> String;
+}
+
+/// Time that a job spent on its way rather than in the compiler, where it was sent anything worth naming.
+pub fn transfer_time(elapsed: Duration, wall: Duration, bytes_sent: u64) -> Duration {
+    /// Below that a transfer is round trips, which say nothing about the link.
+    const BYTES_LEAST: u64 = 64 << 10;
+    match bytes_sent >= BYTES_LEAST {
+        true => elapsed.saturating_sub(wall),
+        false => Duration::ZERO,
+    }
 }

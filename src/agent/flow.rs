@@ -10,6 +10,7 @@
 //! [`Action::Finish`], [`Action::RunHere`] and [`Action::Fail`]; what the compiler said is passed on once or not at all.
 
 use super::fallback::{self, Reason, Step};
+use super::placing::Choice;
 use crate::compile::LocalReason;
 use crate::exchange::{Mode, Wish};
 
@@ -61,6 +62,8 @@ pub enum Why {
     Command(LocalReason),
     /// Distributing it did not work out.
     Failure(Reason),
+    /// It ends sooner here, as far as one can tell.
+    Choice(Choice),
 }
 
 impl Why {
@@ -69,6 +72,7 @@ impl Why {
         match self {
             Why::Command(reason) => reason.name(),
             Why::Failure(reason) => reason.name(),
+            Why::Choice(choice) => choice.name(),
         }
     }
 }
@@ -88,6 +92,8 @@ pub enum Event {
     Gathered(Gathered),
     /// There is a place for it.
     Placed,
+    /// It is to run here, by choice.
+    StaysHere(Choice),
     /// The compiler answered.
     Answered(Answer),
     /// What the compiler read is what was sent, and the disk still has it.
@@ -191,6 +197,7 @@ impl Flow {
             (Action::Resolve, Event::NoCompiler(reason)) => Action::Fail(reason),
             (Action::Gather(_) | Action::Preprocess, Event::Gathered(gathered)) => self.gathered(gathered),
             (Action::Place, Event::Placed) => Action::Run,
+            (Action::Place, Event::StaysHere(choice)) => Action::RunHere(Why::Choice(choice)),
             (Action::Run, Event::Answered(answer)) => self.answered(answer),
             (Action::Check, Event::Checked) => Action::Deliver,
             (Action::Deliver, Event::Delivered) => Action::Finish,

@@ -1,7 +1,7 @@
 //! How much work a compile will be, learned from earlier ones.
 //!
 //! Work is CPU time on the reference core, so that flags and nodes do not bias it: an observation is CPU time times the
-//! power of the node that ran it. A prediction comes from the best evidence there is, in this order: the same source with
+//! power of the node that ran it, or its running time where the CPU time cannot be meant ([`work_of`]). A prediction comes from the best evidence there is, in this order: the same source with
 //! the same class of flags, the same source with other flags, a regression on the size of the closure within its
 //! directory's level, the regression alone, nothing. Pure: no clock, no disk; [`Forecast::encode`] is what the agent
 //! keeps across builds. Invariant: at most [`ENTRIES_MAX`] remembered keys, whatever is fed in.
@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::ids::ToolchainId;
 
 /// Most keys kept. A kernel has some 3,000 units in a configuration; three keys each leaves room for several projects
-/// in about 3 MB.
+/// in about 3 MB on disk.
 pub const ENTRIES_MAX: usize = 48 * 1024;
 /// Weight of the newest observation in a running mean: edits change a file's cost, noise should not.
 const NEWEST_WEIGHT: f64 = 0.4;
@@ -22,6 +22,20 @@ const NEWEST_WEIGHT: f64 = 0.4;
 const REGRESSION_DECAY: f64 = 0.999;
 /// Observations that a regression needs before it is believed.
 const REGRESSION_LEAST: f64 = 8.0;
+/// Weight of the newest compile in what is known of this machine's power, and what that is kept between.
+const POWER_WEIGHT: f64 = 0.2;
+const POWER_LEAST: f64 = 0.02;
+const POWER_MOST: f64 = 50.0;
+/// Standard deviations of ln(work), guessed: nothing is more certain than a few percent; what was seen once; what was
+/// seen with other flags; what the directory and the size say; what the size alone says, which is wrong by a factor of
+/// two as often as not.
+const SPREAD_LEAST: f32 = 0.05;
+const SPREAD_SAME: f32 = 0.25;
+const SPREAD_SOURCE: f32 = 0.4;
+const SPREAD_DIRECTORY: f32 = 0.6;
+const SPREAD_SIZE: f32 = 0.8;
+/// A CPU time below this part of the running time is not what the job cost: the node replays, or accounts badly.
+const CPU_PLAUSIBLE: f64 = 0.25;
 /// Work assumed when nothing at all is known: the mean of 1,371 target compiles of a Buildroot, 197 ms.
 const UNKNOWN_WORK: Duration = Duration::from_millis(200);
 
@@ -38,10 +52,23 @@ pub struct Features<'a> {
     pub closure_bytes: u64,
 }
 
+/// Returns the work of a compile that used `cpu` of CPU time and took `wall` on a slot of this power.
+///
+/// `power` is work per second of a slot's running time. CPU time says more where it can be meant: a node that is busy
+/// with something else takes longer and does no more.
+pub fn work_of(cpu: Duration, wall: Duration, power: f64) -> Duration {
+    let spent = match cpu.as_secs_f64() >= wall.as_secs_f64() * CPU_PLAUSIBLE {
+        true => cpu,
+        false => wall,
+    };
+    // A power is a few thousandths at least; the bound keeps a damaged one harmless.
+    spent.mul_f64(power.clamp(0.001, 1000.0))
+}
+
 /// What a compile turned out to cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
-    /// CPU time times the power of the node.
+    /// What [`work_of`] says.
     pub work: Duration,
     /// Peak resident memory, bytes.
     pub memory_bytes: u64,
@@ -71,12 +98,28 @@ pub struct Prediction {
     pub memory_bytes: u64,
     /// The evidence.
     pub basis: Basis,
+    /// How uncertain `work` is: standard deviation of ln(work), thousandths; 0 when nothing is known.
+    pub spread_milli: u32,
+}
+
+impl Prediction {
+    /// Returns the work that it will not exceed in 19 of 20 cases, as far as the spread is right.
+    pub fn work_at_most(&self) -> Duration {
+        self.work.mul_f64((1.645 * f64::from(self.spread_milli) / 1000.0).exp())
+    }
+
+    /// Tells whether it rests on earlier compiles of the same source.
+    pub fn is_of_this_source(&self) -> bool {
+        self.basis <= Basis::SameSource
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Level {
     /// For jobs and sources: mean of ln(work in µs). For directories: mean of ln(work) minus the regression's value.
     log_work: f64,
+    /// Mean square of what predictions were off by, in ln(work).
+    variance: f32,
     memory_bytes: u64,
     /// Counts up with every use; the entries with the lowest are dropped first.
     used: u32,
@@ -128,6 +171,8 @@ pub struct Forecast {
     levels: HashMap<u64, Level>,
     regression: Regression,
     uses: u32,
+    /// ln of the power of a core of this machine.
+    log_power_here: f64,
 }
 
 /// A stored forecast that cannot be read; it is then begun anew.
@@ -135,8 +180,9 @@ pub struct Forecast {
 #[error("stored forecast is not of this version, or damaged")]
 pub struct Unreadable;
 
-const MAGIC: &[u8; 8] = b"rdccfc1\n";
-const ENTRY_BYTES: usize = 28;
+const MAGIC: &[u8; 8] = b"rdccfc2\n";
+const HEAD_BYTES: usize = 52;
+const ENTRY_BYTES: usize = 32;
 
 struct Keys {
     job: u64,
@@ -169,6 +215,10 @@ impl Features<'_> {
     }
 }
 
+fn milli(spread: f32) -> u32 {
+    (spread * 1000.0) as u32
+}
+
 fn from_log(log_work: f64) -> Duration {
     // An hour: no single compile known takes longer, and a bound keeps a damaged mean harmless.
     Duration::from_micros(log_work.exp().clamp(1.0, 3.6e9) as u64)
@@ -179,11 +229,12 @@ impl Forecast {
     pub fn predict(&self, features: Features<'_>) -> Prediction {
         let keys = features.keys();
         let line = self.regression.value(features.log_size());
-        let known = |key: u64, basis: Basis| {
+        let known = |key: u64, basis: Basis, least: f32| {
             self.levels.get(&key).map(|level| Prediction {
                 work: from_log(level.log_work),
                 memory_bytes: level.memory_bytes,
                 basis,
+                spread_milli: milli(level.variance.sqrt().max(least)),
             })
         };
         let directory = || {
@@ -192,6 +243,7 @@ impl Forecast {
                 work: from_log(line + level.log_work),
                 memory_bytes: level.memory_bytes,
                 basis: Basis::Directory,
+                spread_milli: milli(SPREAD_DIRECTORY),
             })
         };
         let size = || {
@@ -199,16 +251,18 @@ impl Forecast {
                 work: from_log(line?),
                 memory_bytes: 0,
                 basis: Basis::ClosureSize,
+                spread_milli: milli(SPREAD_SIZE),
             })
         };
-        known(keys.job, Basis::SameJob)
-            .or_else(|| known(keys.source, Basis::SameSource))
+        known(keys.job, Basis::SameJob, SPREAD_LEAST)
+            .or_else(|| known(keys.source, Basis::SameSource, SPREAD_SOURCE))
             .or_else(directory)
             .or_else(size)
             .unwrap_or(Prediction {
                 work: UNKNOWN_WORK,
                 memory_bytes: 0,
                 basis: Basis::Nothing,
+                spread_milli: 0,
             })
     }
 
@@ -229,14 +283,37 @@ impl Forecast {
         }
     }
 
+    /// Returns the power of a core of this machine, as far as it is known; 1.0 at first.
+    pub fn power_here(&self) -> f64 {
+        self.log_power_here.exp()
+    }
+
+    /// Learns from a compile that had a core of this machine to itself for `wall`.
+    ///
+    /// What is known of the source tells how fast this machine is; otherwise the machine tells what the source costs.
+    pub fn observe_here(&mut self, features: Features<'_>, wall: Duration) {
+        let known = self.predict(features);
+        if known.basis == Basis::SameJob {
+            let seen = (known.work.as_secs_f64() / wall.as_secs_f64().max(1e-6)).ln();
+            let moved = self.log_power_here + POWER_WEIGHT * (seen - self.log_power_here);
+            self.log_power_here = moved.clamp(POWER_LEAST.ln(), POWER_MOST.ln());
+        } else {
+            let work = wall.mul_f64(self.power_here());
+            self.observe(features, Observation { work, memory_bytes: 0 });
+        }
+    }
+
     fn learn(&mut self, key: u64, log_work: f64, memory_bytes: u64) {
         let used = self.uses;
         let level = self.levels.entry(key).or_insert(Level {
             log_work,
+            variance: SPREAD_SAME * SPREAD_SAME,
             memory_bytes,
             used,
         });
-        level.log_work += NEWEST_WEIGHT * (log_work - level.log_work);
+        let off = log_work - level.log_work;
+        level.variance += NEWEST_WEIGHT as f32 * ((off * off) as f32 - level.variance);
+        level.log_work += NEWEST_WEIGHT * off;
         // Memory decides admission, where too little hurts more than too much: up at once, down slowly.
         level.memory_bytes = memory_bytes.max(level.memory_bytes - level.memory_bytes / 8);
         level.used = used;
@@ -250,19 +327,21 @@ impl Forecast {
         self.levels.retain(|_, level| level.used > oldest_kept);
     }
 
-    /// Writes everything down: a header, the regression, 28 bytes an entry, and a digest of it all.
+    /// Writes everything down: a header, the regression, this machine's power, 32 bytes an entry, and a digest of it all.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let line = &self.regression;
         for sum in [line.weight, line.x, line.y, line.xx, line.xy] {
             bytes.extend_from_slice(&sum.to_le_bytes());
         }
+        bytes.extend_from_slice(&self.log_power_here.to_le_bytes());
         bytes.extend_from_slice(&self.uses.to_le_bytes());
         let mut levels: Vec<_> = self.levels.iter().collect();
         levels.sort_unstable_by_key(|(key, _)| **key);
         for (key, level) in levels {
             bytes.extend_from_slice(&key.to_le_bytes());
             bytes.extend_from_slice(&level.log_work.to_le_bytes());
+            bytes.extend_from_slice(&level.variance.to_le_bytes());
             bytes.extend_from_slice(&level.memory_bytes.to_le_bytes());
             bytes.extend_from_slice(&level.used.to_le_bytes());
         }
@@ -278,7 +357,7 @@ impl Forecast {
         if Digest::of(body).as_bytes() != digest {
             return Err(Unreadable);
         }
-        let (head, entries) = body_after_magic.split_at_checked(44).ok_or(Unreadable)?;
+        let (head, entries) = body_after_magic.split_at_checked(HEAD_BYTES).ok_or(Unreadable)?;
         if entries.len() % ENTRY_BYTES != 0 || entries.len() / ENTRY_BYTES > ENTRIES_MAX {
             return Err(Unreadable);
         }
@@ -290,8 +369,9 @@ impl Forecast {
             .map(|entry| {
                 let level = Level {
                     log_work: f64::from_le_bytes(eight(entry, 8)),
-                    memory_bytes: u64::from_le_bytes(eight(entry, 16)),
-                    used: u32::from_le_bytes(four(entry, 24)),
+                    variance: f32::from_le_bytes(four(entry, 16)),
+                    memory_bytes: u64::from_le_bytes(eight(entry, 20)),
+                    used: u32::from_le_bytes(four(entry, 28)),
                 };
                 (u64::from_le_bytes(eight(entry, 0)), level)
             })
@@ -305,7 +385,8 @@ impl Forecast {
                 xx: sum(3),
                 xy: sum(4),
             },
-            uses: u32::from_le_bytes(four(head, 40)),
+            log_power_here: sum(5),
+            uses: u32::from_le_bytes(four(head, 48)),
         })
     }
 }
@@ -366,6 +447,57 @@ mod tests {
     }
 
     #[test]
+    fn steady_costs_make_certain_and_changing_ones_uncertain() {
+        let mut forecast = Forecast::default();
+        for round in 0..8 {
+            forecast.observe(features("/a/steady.c", 1, 1000), took(100));
+            forecast.observe(features("/a/wild.c", 1, 1000), took([50, 400][round % 2]));
+        }
+        let steady = forecast.predict(features("/a/steady.c", 1, 1000));
+        let wild = forecast.predict(features("/a/wild.c", 1, 1000));
+        assert!(
+            steady.spread_milli <= 50 && wild.spread_milli >= 500,
+            "{steady:?} {wild:?}"
+        );
+        assert!(steady.work_at_most() < steady.work * 11 / 10);
+        assert!(wild.work_at_most() > wild.work * 2);
+    }
+
+    #[test]
+    fn local_runs_tell_the_power_of_this_machine_or_the_work_of_a_source() {
+        let mut forecast = Forecast::default();
+        for _ in 0..30 {
+            forecast.observe(features("/a/x.c", 1, 1000), took(800));
+            forecast.observe_here(features("/a/x.c", 1, 1000), Duration::from_millis(200));
+        }
+        assert!(
+            (forecast.power_here() / 4.0 - 1.0).abs() < 0.05,
+            "{}",
+            forecast.power_here()
+        );
+        forecast.observe_here(features("/a/new.c", 1, 1000), Duration::from_millis(100));
+        let learned = forecast.predict(features("/a/new.c", 1, 1000));
+        assert!(close(learned.work, 400.0), "{learned:?}");
+    }
+
+    #[test]
+    fn work_comes_from_cpu_time_where_that_can_be_meant() {
+        let ms = Duration::from_millis;
+        // (cpu, wall, power) -> work
+        let rows = [
+            (100, 110, 1.0, 100),
+            (100, 400, 2.0, 200),
+            // A replayed compile sleeps.
+            (2, 800, 0.5, 400),
+            // Two processes at once.
+            (180, 100, 1.0, 180),
+        ];
+        for (cpu, wall, power, work) in rows {
+            assert_eq!(work_of(ms(cpu), ms(wall), power), ms(work), "{cpu} {wall} {power}");
+        }
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut forecast = Forecast::default();
         for number in 0..(ENTRIES_MAX as u64) {
@@ -384,6 +516,7 @@ mod tests {
         for number in 1..=20 {
             forecast.observe(features(&format!("/a/{number}.c"), 1, number * 1000), took(number));
         }
+        forecast.observe_here(features("/a/1.c", 1, 1000), Duration::from_millis(9));
         let bytes = forecast.encode();
         assert_eq!(Forecast::decode(&bytes), Ok(forecast));
         for at in (0..bytes.len()).step_by(37) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::broker::Broker;
 use super::closures::Closures;
 use super::cluster::Cluster;
 use super::compiler_run::CompilerRunner;
@@ -12,6 +13,7 @@ use super::coordinator_link::{CoordinatorLink, Identity};
 use super::driver::Driver;
 use super::farm::Farm;
 use super::inputs::{InputMaker, Shipped};
+use super::learned::Learned;
 use super::ledger::Ledger;
 use super::local_slots::LocalSlots;
 use super::locale_probe::LocaleProbes;
@@ -68,8 +70,10 @@ impl Agent<Cluster> {
         tasks: &Tasks,
     ) -> Result<Self, Complaint> {
         let tree = ClientTree::open(place)?;
-        let coordinator = CoordinatorLink::start(tasks, &settings.coordinator, identity);
-        let cluster = Cluster::new(coordinator, &settings.coordinator, tree.name(), tasks);
+        let address = &settings.coordinator;
+        let connect = |news| CoordinatorLink::start(tasks, address, identity, news);
+        let (broker, coordinator) = Broker::start(tasks, settings.share_cores, connect);
+        let cluster = Cluster::new(broker, coordinator, address, tree.name(), tasks);
         Self::new(settings, place, tree, cluster, ledger, tasks)
     }
 }
@@ -92,6 +96,7 @@ impl<F: Farm> Agent<F> {
         toolchain_dirs.push(pushed_definitions(place.state_dir()));
         let records = place.state_dir().join("captured");
         let files = Arc::new(DiskTree::new(Bounds::default()));
+        let learned = Arc::new(Learned::open(place.state_dir()));
         let runner = CompilerRunner::new(settings.local_slots as usize);
         Ok(Self {
             driver: Driver {
@@ -104,6 +109,8 @@ impl<F: Farm> Agent<F> {
                 farm,
                 slots: LocalSlots::new(settings.local_slots),
                 ledger,
+                learned,
+                races: Mutex::default(),
                 tasks: tasks.clone(),
                 scratch,
                 watch: Watch::default(),
@@ -111,6 +118,13 @@ impl<F: Farm> Agent<F> {
             },
             started: Instant::now(),
         })
+    }
+}
+
+impl<F> Agent<F> {
+    /// Returns what the agent learns of compiles.
+    pub fn learned(&self) -> Arc<Learned> {
+        self.driver.learned.clone()
     }
 }
 
@@ -124,7 +138,7 @@ impl<F> Agent<F> {
 impl<F: Farm> Service for Agent<F> {
     async fn compile(&self, request: CompileRequest, caller: Caller) -> Answer {
         tokio::select! {
-            answer = self.driver.compile(request) => answer,
+            answer = self.driver.compile(request, caller.pid) => answer,
             () = caller.gone.cancelled() => Reply::Failed(Complaint::new("the caller went away")).into(),
         }
     }

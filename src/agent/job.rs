@@ -4,16 +4,44 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::broker::Stay;
 use super::fallback::Reason;
 use super::flow::{CompilerNamed, Why};
+use super::forecast::{Features, Prediction};
 use super::preparation::{Order, Prepared, Trouble};
 use super::toolchain_resolve::{Resolved, Unresolved};
 use crate::compile::CompileCommand;
-use crate::exchange::{CompileRequest, Compiler, Complaint, Driver, JobRecord, Mode, Ran};
+use crate::exchange::{CompileRequest, Compiler, Complaint, Driver, JobRecord, Mode, Race, Ran};
+use crate::ids::{Name, ToolchainId};
 use crate::job::{Outcome, Output};
 
 /// Notes kept of one job: a job that fails again and again says the same things.
 const NOTES_MAX: usize = 12;
+
+/// What tells how much work a compile will be.
+#[derive(Debug, Clone)]
+pub struct Traits {
+    /// The toolchain.
+    pub toolchain: ToolchainId,
+    /// The source, absolute.
+    pub source: PathBuf,
+    /// See [`super::flags_class`].
+    pub flags_class: u64,
+    /// Sum of the sizes of all files that it reads, bytes.
+    pub closure_bytes: u64,
+}
+
+impl Traits {
+    /// Returns them as the forecast wants them.
+    pub fn features(&self) -> Features<'_> {
+        Features {
+            toolchain: self.toolchain,
+            source: &self.source,
+            flags_class: self.flags_class,
+            closure_bytes: self.closure_bytes,
+        }
+    }
+}
 
 /// One compile.
 #[derive(Debug)]
@@ -34,6 +62,16 @@ pub struct Job<P> {
     pub place: Option<P>,
     /// The worker that ran it.
     pub worker: String,
+    /// Workers that have failed it.
+    pub avoid: Vec<Name>,
+    /// What it is known by from one build to the next, once it is made.
+    pub traits: Option<Traits>,
+    /// What it will cost.
+    pub prediction: Option<Prediction>,
+    /// Power of the place that it ran at.
+    pub power: f64,
+    /// Set when it runs here by choice.
+    pub here: Option<Stay>,
     /// The compiler's answer, less what is to be delivered.
     pub outcome: Option<Outcome>,
     /// The files to put in place.
@@ -54,6 +92,11 @@ impl<P> Job<P> {
             prepared: None,
             place: None,
             worker: String::new(),
+            avoid: Vec::new(),
+            traits: None,
+            prediction: None,
+            power: 1.0,
+            here: None,
             outcome: None,
             outputs: Vec::new(),
             account: JobRecord::new(Ran::Local { reason }),
@@ -101,6 +144,11 @@ impl<P> Job<P> {
             self.note(format!("{}: {}", trouble.reason, trouble.note));
         }
         trouble.reason
+    }
+
+    /// Notes that a second copy ran, and whether it was the first to end.
+    pub fn raced(&mut self, race: Race) {
+        self.account.race = Some(race);
     }
 
     /// Adds what a run has carried.

@@ -1,7 +1,9 @@
 //! The agent: one per user and mount namespace, through which every compile of that user goes.
 //!
-//! *Decisions* are in `flow`, `fallback`, `policy`, `forecast` and `verify`; the rest is plumbing around them.
+//! *Decisions* are in `flow`, `fallback`, `placing`, `local_share`, `local_room`, `race`, `forecast`, `policy` and `verify`;
+//! the rest is plumbing around them.
 
+pub mod broker;
 pub mod check;
 pub mod closures;
 pub mod cluster;
@@ -10,18 +12,25 @@ pub mod coordinator_link;
 pub mod driver;
 pub mod fallback;
 pub mod farm;
+pub mod flags_class;
 pub mod flow;
 pub mod forecast;
 pub mod house;
 pub mod inputs;
 pub mod job;
 pub mod journal;
+pub mod learned;
 pub mod ledger;
+pub mod local_room;
+pub mod local_share;
 pub mod local_slots;
 pub mod locale_probe;
+pub mod machine;
 pub mod outputs;
+pub mod placing;
 pub mod policy;
 pub mod preparation;
+pub mod race;
 pub mod socket;
 pub mod spec;
 pub mod toolchain_resolve;

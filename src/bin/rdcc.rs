@@ -14,6 +14,7 @@ use rdcc::admin::arguments::{self, Command};
 use rdcc::admin::{self, AgentDoor, Context, Ending, Stream};
 use rdcc::agent::coordinator_link::Identity;
 use rdcc::agent::house::Agent;
+use rdcc::agent::learned;
 use rdcc::agent::ledger::{self, Ledger};
 use rdcc::agent::socket::{ListenError, Listener};
 use rdcc::client::invocation::{self, Invocation, USAGE_STATUS, Variables};
@@ -181,6 +182,7 @@ async fn serve(listener: Listener, place: &Place, settings: &Settings, identity:
     let ledger = Arc::new(Ledger::new(place.state_dir()));
     let agent = Agent::of_cluster(settings, place, identity, Arc::clone(&ledger), &tasks)?;
     tasks.spawn(ledger::flush_regularly(Arc::clone(&ledger), tasks.clone()));
+    tasks.spawn(learned::save_regularly(agent.learned(), tasks.clone()));
     let stopping = tasks.clone();
     tasks.spawn_until_cancelled(async move {
         match signals::shutdown_requested().await {

@@ -9,10 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::exchange::Complaint;
+use crate::exchange::{Complaint, DEPTH};
 
-/// Counts how often rdcc has become a compiler on the way here.
-const DEPTH: &str = "RDCC_DEPTH";
 /// Compiler wrappers around compiler wrappers are two or three deep.
 const DEPTH_MAX: u32 = 10;
 

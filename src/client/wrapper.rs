@@ -189,6 +189,10 @@ impl Job {
                 std::mem::forget(stream);
             }
         }
+        if run.niceness != 0 {
+            // Refused or not, it compiles.
+            let _ = rustix::process::nice(run.niceness.into());
+        }
         let argv0 = match (&self.command.compiler, &self.known) {
             (Named::ByToolchain(_), _) | (_, None) => run.program.as_os_str(),
             (_, Some(known)) => &known.argv0,

@@ -93,7 +93,7 @@ pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, Malformed> {
             out.string(&finished.stderr);
         }
         Reply::RunLocally(run) => {
-            out.bytes(&[1, u8::from(run.connection == Connection::Inherit)]);
+            out.bytes(&[1, u8::from(run.connection == Connection::Inherit), run.niceness]);
             out.string(run.program.as_os_str().as_bytes());
             out.list(&run.flags, |out, flag| out.string(flag.as_bytes()));
         }
@@ -134,6 +134,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, Malformed> {
                 1 => Connection::Inherit,
                 _ => return Err(Malformed::Value("connection")),
             },
+            niceness: from.byte()?,
             program: PathBuf::from(from.os_string()?),
             flags: from.list(Reader::os_string)?,
         }),

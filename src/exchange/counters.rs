@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{JobRecord, Mode, Ran};
+use super::record::{JobRecord, Mode, Race, Ran};
 
 /// How many jobs ran where, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,12 @@ pub struct Counters {
     pub cache_hits: u64,
     /// Jobs that the compiler ended with an error, where rdcc waited for it.
     pub failed: u64,
+    /// Jobs that took so long that a second copy was started.
+    pub raced: u64,
+    /// Those of them whose second copy ended first.
+    pub races_won: u64,
+    /// Jobs of which two workers made different results.
+    pub results_differ: u64,
     /// Bytes sent to workers.
     pub bytes_sent: u64,
     /// Bytes received from workers.
@@ -52,6 +58,9 @@ impl Default for Counters {
             fallbacks_by_reason: BTreeMap::new(),
             cache_hits: 0,
             failed: 0,
+            raced: 0,
+            races_won: 0,
+            results_differ: 0,
             bytes_sent: 0,
             bytes_received: 0,
             remote_cpu_us: 0,
@@ -79,6 +88,9 @@ impl Counters {
         }
         self.cache_hits += u64::from(record.cached);
         self.failed += u64::from(!record.success);
+        self.raced += u64::from(record.race.is_some());
+        self.races_won += u64::from(record.race == Some(Race::Won));
+        self.results_differ += u64::from(record.ran.is_for("results_differ"));
         self.bytes_sent += record.bytes_sent;
         self.bytes_received += record.bytes_received;
         self.remote_cpu_us += record.cpu_us;
@@ -95,6 +107,9 @@ impl Counters {
         add_map(&mut self.fallbacks_by_reason, &other.fallbacks_by_reason);
         self.cache_hits += other.cache_hits;
         self.failed += other.failed;
+        self.raced += other.raced;
+        self.races_won += other.races_won;
+        self.results_differ += other.results_differ;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.remote_cpu_us += other.remote_cpu_us;

@@ -21,11 +21,14 @@ pub mod settings;
 
 pub use complaint::Complaint;
 pub use counters::Counters;
-pub use record::{JobRecord, Mode, Ran};
+pub use record::{JobRecord, Mode, Race, Ran};
 pub use report::{AgentReport, ReportedJob};
 
 use crate::ids::Name;
 use crate::job::{Status, Terminal};
+
+/// The variable that counts how often rdcc has become a compiler on the way here.
+pub const DEPTH: &str = "RDCC_DEPTH";
 
 /// What is asked of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +157,8 @@ pub struct LocalRun {
     pub flags: Vec<OsString>,
     /// What happens to the connection meanwhile.
     pub connection: Connection,
+    /// What it is made nicer by; 0 for a command that has to run here.
+    pub niceness: u8,
 }
 
 /// What the wrapper does with its connection when it becomes the compiler.

@@ -36,6 +36,9 @@ pub struct JobRecord {
     pub bytes_received: u64,
     /// Whether the result came out of a cache without running the compiler.
     pub cached: bool,
+    /// Set when it took so long that a second copy of it was started elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub race: Option<Race>,
     /// More for `rdcc why`: why a fallback happened, both lists of a differing include closure, ….
     pub notes: Vec<String>,
 }
@@ -65,6 +68,23 @@ pub enum Ran {
         /// Why.
         reason: String,
     },
+}
+
+impl Ran {
+    /// Tells whether the job ran here for this reason.
+    pub fn is_for(&self, reason: &str) -> bool {
+        matches!(self, Ran::Local { reason: told } if told == reason)
+    }
+}
+
+/// How a second copy of a job did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Race {
+    /// The first copy ended first after all.
+    Lost,
+    /// The second copy ended first.
+    Won,
 }
 
 /// Who preprocesses a remote job.
@@ -101,6 +121,7 @@ impl JobRecord {
             bytes_sent: 0,
             bytes_received: 0,
             cached: false,
+            race: None,
             notes: Vec::new(),
         }
     }

@@ -25,6 +25,8 @@ pub struct File {
     pub toolchain_dirs: Option<Vec<PathBuf>>,
     /// Compiles that may run on this machine at one time.
     pub local_slots: Option<u32>,
+    /// Whether this machine compiles a share of what workers could compile.
+    pub local_share: Option<bool>,
     /// How long an agent without work stays.
     pub idle_exit: Option<Span>,
     /// What is logged: a level, or directives such as `info,rdcc::agent=debug`.
@@ -53,6 +55,8 @@ pub struct Settings {
     pub toolchain_dirs: Vec<PathBuf>,
     /// Compiles that may run on this machine at one time, 1 to 1024.
     pub local_slots: u32,
+    /// Cores that may compile what workers could compile as well; 0: none.
+    pub share_cores: u32,
     /// How long an agent without work stays.
     pub idle_exit: Duration,
     /// What is logged; `None`: the usual.
@@ -98,6 +102,10 @@ impl Settings {
                 range: "1 to 1024",
             });
         }
+        let share_cores = match user.local_share.or(system.local_share).unwrap_or(true) {
+            true => given.processors.min(local_slots),
+            false => 0,
+        };
         let coordinator = given.coordinator.filter(|text| !text.is_empty());
         let mut toolchain_dirs = user.toolchain_dirs.unwrap_or_default();
         toolchain_dirs.extend(given.user_dir.map(|dir| dir.join("toolchains")));
@@ -124,6 +132,7 @@ impl Settings {
                 .unwrap_or_else(|| COORDINATOR_USUAL.to_owned()),
             toolchain_dirs,
             local_slots,
+            share_cores,
             idle_exit: user
                 .idle_exit
                 .or(system.idle_exit)
@@ -167,6 +176,7 @@ mod tests {
             coordinator: Some(coordinator),
             toolchain_dirs: Some(_),
             local_slots: Some(_),
+            local_share: Some(true),
             idle_exit: Some(Span(IDLE_EXIT_USUAL)),
             log: Some(_),
         } = file
@@ -184,6 +194,24 @@ mod tests {
             (settings.coordinator.as_str(), settings.local_slots),
             (COORDINATOR_USUAL, 1)
         );
+    }
+
+    #[test]
+    fn no_more_cores_are_shared_than_there_are_and_none_when_that_is_switched_off() {
+        for (text, expected) in [
+            ("", 2),
+            ("local_slots = 1", 1),
+            ("local_slots = 9", 2),
+            ("local_share = false", 0),
+        ] {
+            let given = Given {
+                processors: 2,
+                ..Given::default()
+            };
+            let file = File::parse(text).expect("valid");
+            let settings = Settings::new(given, file, File::default()).expect("complete");
+            assert_eq!(settings.share_cores, expected, "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rdcc::agent::coordinator_link::{CoordinatorLink, Ending, Identity, LinkState, Purpose, Void, WantError, Wish};
+use rdcc::agent::coordinator_link::{
+    CoordinatorLink, Ending, GrantHeld, Identity, LinkState, Purpose, Void, WantError, Wish,
+};
 use rdcc::coordinator::events::{Event, HostKind};
 use rdcc::coordinator::server::{self, Coordinator};
 use rdcc::coordinator::settings::{File, Given, Settings};
@@ -97,7 +99,15 @@ fn link_to(tasks: &Tasks, url: &str) -> CoordinatorLink {
         user: "me".into(),
         pid: 1,
     };
-    CoordinatorLink::start(tasks, url, identity)
+    CoordinatorLink::start(tasks, url, identity, |_| {})
+}
+
+async fn want(link: &CoordinatorLink, wish: Wish) -> Result<GrantHeld, WantError> {
+    let (told, answer) = tokio::sync::oneshot::channel();
+    let _ticket = link.want(wish, |said| {
+        let _ = told.send(said);
+    });
+    answer.await.expect("the link answers")
 }
 
 fn wish() -> Wish {
@@ -176,13 +186,13 @@ async fn want_is_granted_with_a_genuine_token_and_its_end_frees_the_slot() {
     let farm = Farm::start("").await;
     let worker = FakeWorker::join(&farm, hello("w", 1)).await.expect("it is welcome");
     let link = farm.link();
-    let mut grant = link.want(wish()).await.expect("a place is free");
+    let mut grant = want(&link, wish()).await.expect("a place is free");
     assert_eq!((grant.worker.as_str(), grant.address.as_str()), ("w", "127.0.0.1:7431"));
     let (id, session) = (grant.grant, grant.agent_session);
     let check = worker.key.verify(id, session, tool(), grant.show());
     assert_eq!(check, TokenCheck::Genuine);
 
-    let second = link.want(wish());
+    let second = want(&link, wish());
     farm.until("the first takes the slot", |view| view.workers[0].busy == 1)
         .await;
     grant.done(Ending::Ran(RunReport::default()));
@@ -202,9 +212,9 @@ async fn want_that_is_dropped_is_taken_back() {
     let farm = Farm::start("").await;
     let _worker = FakeWorker::join(&farm, hello("w", 1)).await.expect("it is welcome");
     let link = farm.link();
-    let held = link.want(wish()).await.expect("a place is free");
+    let held = want(&link, wish()).await.expect("a place is free");
     {
-        let waiting = link.want(wish());
+        let waiting = want(&link, wish());
         tokio::pin!(waiting);
         let queued = farm.until("it waits", |view| view.queued == 1);
         tokio::select! {
@@ -221,7 +231,7 @@ async fn want_that_is_dropped_is_taken_back() {
 #[tokio::test]
 async fn refusal_comes_with_its_reason() {
     let farm = Farm::start(QUICK).await;
-    let refused = farm.link().want(wish()).await.expect_err("no worker is there");
+    let refused = want(&farm.link(), wish()).await.expect_err("no worker is there");
     let WantError::Refused(refusal) = refused else {
         panic!("{refused:?}")
     };
@@ -236,7 +246,7 @@ async fn without_a_coordinator_a_want_fails_at_once() {
     // Bound and not listened on: nobody else gets the port meanwhile.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let link = link_to(&tasks, &format!("http://{}", port.expect("a free port")));
-    let failed = link.want(wish()).await.expect_err("nobody listens");
+    let failed = want(&link, wish()).await.expect_err("nobody listens");
     assert!(
         matches!(&failed, WantError::Unreachable(why) if why.contains("refused")),
         "{failed}"
@@ -251,9 +261,9 @@ async fn everybody_comes_back_to_a_coordinator_that_restarts() {
     let mut worker = FakeWorker::join(&farm, hello("w", 1)).await.expect("it is welcome");
     let agent_tasks = Tasks::default();
     let link = link_to(&agent_tasks, &farm.url());
-    let held = link.want(wish()).await.expect("a place is free");
+    let held = want(&link, wish()).await.expect("a place is free");
     let address = farm.coordinator.address.to_string();
-    let (failed, ()) = tokio::join!(link.want(wish()), async {
+    let (failed, ()) = tokio::join!(want(&link, wish()), async {
         farm.until("it waits", |view| view.queued == 1).await;
         farm.stop().await;
     });
@@ -269,7 +279,7 @@ async fn everybody_comes_back_to_a_coordinator_that_restarts() {
     };
     let _worker = FakeWorker::join(&farm, again).await.expect("it is welcome");
     farm.until("the agent is back", |view| view.agents.len() == 1).await;
-    let next = link.want(wish()).await.expect("the second slot is free");
+    let next = want(&link, wish()).await.expect("the second slot is free");
     assert_eq!(
         farm.coordinator.driver.view().await.expect("it runs").cluster.workers[0].busy,
         2
@@ -284,7 +294,7 @@ async fn grant_that_is_not_used_is_void_on_both_sides() {
     let farm = Farm::start(QUICK).await;
     let mut worker = FakeWorker::join(&farm, hello("w", 1)).await.expect("it is welcome");
     let link = farm.link();
-    let held = link.want(wish()).await.expect("a place is free");
+    let held = want(&link, wish()).await.expect("a place is free");
     assert_eq!(held.voided().await, Void::Expired);
     let grant = held.grant.0;
     loop {
@@ -302,7 +312,7 @@ async fn grant_that_is_not_used_is_void_on_both_sides() {
 async fn silent_worker_is_lost_and_who_holds_its_grants_is_told() {
     let farm = Farm::start(&format!("{QUICK}silent_reports = 2\n").replace("200 ms", "20 s")).await;
     let mut worker = FakeWorker::join(&farm, hello("w", 1)).await.expect("it is welcome");
-    let held = farm.link().want(wish()).await.expect("a place is free");
+    let held = want(&farm.link(), wish()).await.expect("a place is free");
     assert_eq!(held.voided().await, Void::WorkerLost);
     let ended = loop {
         if let Err(status) = worker.order().await {
@@ -339,7 +349,7 @@ async fn drained_worker_is_told_and_gets_nothing() {
         .into_inner();
     assert_eq!(status.workers[0].state, "draining");
     client.set_drain(drain("w", false)).await.expect("it is there");
-    farm.link().want(wish()).await.expect("it takes jobs again");
+    want(&farm.link(), wish()).await.expect("it takes jobs again");
     farm.stop().await;
 }
 

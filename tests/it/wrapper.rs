@@ -208,6 +208,7 @@ fn local_run_becomes_the_compiler_with_the_flags_of_its_toolchain() {
         program: stage.path("bin/driver"),
         flags: vec!["-mcpu=arm926ej-s".into()],
         connection: Connection::Close,
+        niceness: 0,
     });
     let (output, _) = run_with_reply(&stage, stage.command("--toolchain arm926 -c x.c"), run);
     let expected = format!("{} -mcpu=arm926ej-s -c x.c\n", stage.path("bin/driver").display());
@@ -230,6 +231,7 @@ fn agent_hears_when_the_local_compiler_ends() {
             program: stage.path("bin/gcc"),
             flags: Vec::new(),
             connection: Connection::Inherit,
+            niceness: 0,
         }),
     );
     stream.set_nonblocking(true).expect("set");

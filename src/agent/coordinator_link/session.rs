@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Ending, FarmView, GrantHeld, Identity, LinkState, Note, Notes, Purpose, Void, WantError, Wish};
+use super::{
+    Answer, Ending, FarmView, GrantHeld, Identity, LinkState, News, Note, Notes, Purpose, Void, WantError, Wish,
+};
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
 use crate::protocol::wire::{self, agent_event::Event, agent_order::Order};
 use crate::protocol::{MESSAGE_BYTES_MAX, convert, version};
@@ -27,8 +29,6 @@ const WELCOME_WAIT: Duration = Duration::from_secs(5);
 /// Events that may wait for the coordinator, which takes them far faster than they arise; when it does not, the
 /// session is dead.
 const EVENTS_MAX: usize = 8192;
-
-type Answer = oneshot::Sender<Result<GrantHeld, WantError>>;
 
 /// Why a session ended, or did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ pub(super) struct Owner {
     identity: Identity,
     notes: Notes,
     state: watch::Sender<LinkState>,
-    farm: watch::Sender<Option<FarmView>>,
+    news: Box<dyn Fn(News) + Send + Sync>,
     waiting: HashMap<RequestId, (ToolchainId, Purpose, Answer)>,
     held: HashMap<GrantId, watch::Sender<Option<Void>>>,
 }
@@ -82,14 +82,14 @@ impl Owner {
         identity: Identity,
         notes: Notes,
         state: watch::Sender<LinkState>,
-        farm: watch::Sender<Option<FarmView>>,
+        news: Box<dyn Fn(News) + Send + Sync>,
     ) -> Self {
         Self {
             coordinator: coordinator.to_owned(),
             identity,
             notes,
             state,
-            farm,
+            news,
             waiting: HashMap::new(),
             held: HashMap::new(),
         }
@@ -168,10 +168,10 @@ impl Owner {
     fn be_down(&mut self, parted: &Parted) {
         let reason = parted.to_string();
         for (_, (_, _, answer)) in self.waiting.drain() {
-            let _ = answer.send(Err(WantError::Unreachable(reason.clone())));
+            answer(Err(WantError::Unreachable(reason.clone())));
         }
         self.held.clear();
-        self.farm.send_replace(None);
+        (self.news)(News::Farm(None));
         self.state.send_replace(LinkState::Down(reason));
     }
 
@@ -229,7 +229,7 @@ impl Owner {
             Some(Order::Refused(refused)) => {
                 if let Some((_, _, answer)) = self.waiting.remove(&RequestId(refused.request)) {
                     let refusal = convert::refusal_from_wire(refused.kind, refused.message);
-                    let _ = answer.send(Err(WantError::Refused(refusal)));
+                    answer(Err(WantError::Refused(refusal)));
                 }
             }
             Some(Order::Void(void)) => {
@@ -240,16 +240,17 @@ impl Owner {
                         _ => Void::Expired,
                     };
                     told.send_replace(Some(reason));
+                    (self.news)(News::Voided(GrantId(void.grant), reason));
                 }
             }
             Some(Order::Farm(view)) => {
-                self.farm.send_replace(Some(FarmView {
+                (self.news)(News::Farm(Some(FarmView {
                     slots_total: view.slots_total,
                     slots_busy: view.slots_busy,
                     fastest_milli: view.fastest_milli,
                     queued: view.queued,
                     my_share_slots: view.my_share_slots,
-                }));
+                })));
             }
             // A later coordinator may know orders that this agent does not.
             Some(Order::Welcome(_)) | None => {}
@@ -280,7 +281,7 @@ impl Owner {
             notes: self.notes.clone(),
         };
         // When nobody takes it, its drop gives it back.
-        let _ = answer.send(Ok(held));
+        answer(Ok(held));
         Ok(())
     }
 }
@@ -289,7 +290,7 @@ impl Owner {
 fn fail_all(notes: impl IntoIterator<Item = Note>, reason: &str) {
     for note in notes {
         if let Note::Want(_, _, answer) = note {
-            let _ = answer.send(Err(WantError::Unreachable(reason.to_owned())));
+            answer(Err(WantError::Unreachable(reason.to_owned())));
         }
     }
 }

@@ -8,16 +8,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::agent::farm::Ran;
+use crate::agent::broker::Stay;
+use crate::agent::coordinator_link::FarmView;
+use crate::agent::farm::{Ran, Want};
 use crate::agent::house::{Agent, ClientTree};
+use crate::agent::placing::Choice;
 use crate::agent::preparation::Prepared;
 use crate::agent::socket::{Caller, Service};
 use crate::agent::spec::LIST_FILE;
 use crate::agent::toolchain_resolve::DefinitionSource;
 use crate::exchange::place::{Place, Tree};
 use crate::exchange::settings::{File, Given, Settings};
-use crate::exchange::{Counters, Wish, Zero};
-use crate::ids::Name;
+use crate::exchange::{Counters, Zero};
 use crate::job::{InputKind, Outcome, Output, OutputKind, Status, Usage};
 
 /// Plays a farm: runs the compiler right here, in a copy of the job's files, and misbehaves as it is told to.
@@ -26,12 +28,22 @@ struct PlayedFarm {
     /// What goes wrong with the next runs.
     mishaps: Mutex<VecDeque<Mishap>>,
     runs: AtomicUsize,
+    /// What was asked for.
+    wants: Mutex<Vec<Want>>,
+    together: tokio::sync::Notify,
 }
 
 #[derive(Debug, Clone)]
 enum Mishap {
     Place(Reason),
+    StaysHere(Choice),
     Run(Reason),
+    /// The run never ends.
+    Hangs,
+    /// It ends when the next one does.
+    EndsTogether,
+    /// The object differs from what it should be.
+    FlipsABit,
     /// The compiler's list has a file too many.
     ExtraName,
     /// The file changes while the job runs.
@@ -51,7 +63,8 @@ impl DefinitionSource for Arc<PlayedFarm> {
 impl Farm for Arc<PlayedFarm> {
     type Place = ();
 
-    async fn place(&self, _want: Want) -> Result<(), Trouble> {
+    async fn place(&self, want: Want) -> Result<Placed<()>, Trouble> {
+        self.wants.lock().unwrap().push(want);
         let mut mishaps = self.mishaps.lock().unwrap();
         match mishaps.front() {
             Some(Mishap::Place(reason)) => {
@@ -59,12 +72,29 @@ impl Farm for Arc<PlayedFarm> {
                 mishaps.pop_front();
                 Err(Trouble::new(reason, "played"))
             }
-            _ => Ok(()),
+            Some(Mishap::StaysHere(choice)) => {
+                let choice = *choice;
+                mishaps.pop_front();
+                Ok(Placed::Here(choice, Stay::uncounted()))
+            }
+            _ => Ok(Placed::There(())),
         }
     }
 
     fn worker(_place: &()) -> &str {
         "played"
+    }
+
+    fn power(_place: &()) -> f64 {
+        1.0
+    }
+
+    fn view(&self) -> Option<FarmView> {
+        Some(FarmView {
+            slots_total: 4,
+            fastest_milli: 1000,
+            ..FarmView::default()
+        })
     }
 
     async fn run(&self, _place: (), job: Arc<Prepared>) -> Result<Ran, Trouble> {
@@ -73,8 +103,21 @@ impl Farm for Arc<PlayedFarm> {
         if let Some(Mishap::Run(reason)) = mishap {
             return Err(Trouble::new(reason, "played"));
         }
+        match mishap {
+            Some(Mishap::Hangs) => std::future::pending().await,
+            Some(Mishap::EndsTogether) => self.together.notified().await,
+            _ => {}
+        }
         let mut outcome = compile_at(&job);
         match mishap {
+            Some(Mishap::FlipsABit) => {
+                for output in &mut outcome.outputs {
+                    if let OutputKind::File { content, .. } = &mut output.kind {
+                        content[0] ^= 1;
+                    }
+                }
+                self.together.notify_one();
+            }
             Some(Mishap::ExtraName) => {
                 let list = outcome.dependencies.take().unwrap();
                 let text = String::from_utf8(list).unwrap();
@@ -385,6 +428,77 @@ async fn farm_that_is_not_there_means_here_or_an_error_in_strict_mode() {
     assert!(complaint.error.contains("`here`"), "{complaint}");
     assert!(complaint.hint.unwrap().contains("rdcc toolchain push"));
     assert!(world.agent.report().await.remarks[0].contains("`here`"));
+}
+
+#[tokio::test]
+async fn job_that_ends_sooner_here_runs_here_and_is_counted_by_that() {
+    for choice in [Choice::FasterHere, Choice::FarmFull] {
+        let world = World::new(&[Mishap::StaysHere(choice)]);
+        world.write("a.c", "int a;\n");
+        let Reply::RunLocally(run) = world.compile("-c a.c -o a.o").await else {
+            panic!("not local");
+        };
+        assert_eq!(run.connection, Connection::Inherit);
+        assert_ne!(run.niceness, 0);
+        assert_eq!(world.counters().await.local_by_reason[choice.name()], 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_compile_cost_is_what_the_next_is_predicted_to_cost() {
+    let world = World::new(&[]);
+    world.write("a.c", "int a;\n");
+    world.compile("-c a.c -o a.o").await;
+    world.compile_with("-c a.c -o a.o", Wish::NoFallback).await;
+    let wants = world.farm.wants.lock().unwrap();
+    assert!(!wants[0].ask.prediction.is_of_this_source());
+    assert!(wants[1].ask.prediction.is_of_this_source());
+    assert_eq!(
+        [wants[0].ask.reach, wants[1].ask.reach],
+        [Reach::Anywhere, Reach::Workers]
+    );
+}
+
+#[tokio::test]
+async fn worker_that_failed_a_job_does_not_get_it_again() {
+    let world = World::new(&[Mishap::Run(Reason::WorkerFault)]);
+    world.write("a.c", "int a;\n");
+    world.compile("-c a.c -o a.o").await;
+    let wants = world.farm.wants.lock().unwrap();
+    assert!(wants[0].ask.avoid.is_empty());
+    assert_eq!(wants[1].ask.avoid, [Name::new("played").unwrap()]);
+}
+
+#[tokio::test]
+async fn second_copy_of_a_job_that_hangs_wins() {
+    let world = World::new(&[]);
+    world.write("a.c", "int a;\n");
+    world.compile("-c a.c -o a.o").await;
+    fs::remove_file(world.path("a.o")).unwrap();
+    world.farm.mishaps.lock().unwrap().push_back(Mishap::Hangs);
+    assert!(succeeded(&world.compile("-c a.c -o a.o").await));
+    assert!(world.path("a.o").exists());
+    let counters = world.counters().await;
+    assert_eq!((counters.remote, counters.raced, counters.races_won), (2, 1, 1));
+    let wants = world.farm.wants.lock().unwrap();
+    assert_eq!(wants[2].ask.reach, Reach::Chosen);
+    assert_eq!(wants[2].ask.avoid, [Name::new("played").unwrap()]);
+}
+
+#[tokio::test]
+async fn copies_with_different_results_are_an_alarm_and_the_job_is_done_here() {
+    let world = World::new(&[]);
+    world.write("a.c", "int a;\n");
+    world.compile("-c a.c -o a.o").await;
+    fs::remove_file(world.path("a.o")).unwrap();
+    let mishaps = [Mishap::EndsTogether, Mishap::FlipsABit];
+    world.farm.mishaps.lock().unwrap().extend(mishaps);
+    let reply = world.compile("-c a.c -o a.o").await;
+    assert!(matches!(reply, Reply::RunLocally(_)), "{reply:?}");
+    assert!(!world.path("a.o").exists());
+    assert_eq!(world.counters().await.results_differ, 1);
+    let remarks = world.agent.report().await.remarks;
+    assert!(remarks[0].contains("different results"), "{remarks:?}");
 }
 
 #[tokio::test]

@@ -134,6 +134,24 @@ fn changed_file_means_a_scan_of_the_files_as_they_are_now() {
 }
 
 #[test]
+fn job_that_ends_sooner_here_runs_here_and_that_is_no_failure() {
+    for choice in [Choice::FasterHere, Choice::FarmFull] {
+        let events = after_start(&[gathered(), Event::StaysHere(choice)]);
+        let (actions, flow) = life(Wish::Anywhere, CompilerNamed::Yes, &events);
+        assert_eq!(actions.last(), Some(&Action::RunHere(Why::Choice(choice))));
+        assert!(flow.failures().is_empty());
+    }
+}
+
+#[test]
+fn results_that_differ_are_done_again_here() {
+    ends(
+        &after_start(&[gathered(), Event::Placed, Event::Failed(Reason::ResultsDiffer)]),
+        Action::RunHere(Why::Failure(Reason::ResultsDiffer)),
+    );
+}
+
+#[test]
 fn undecidable_unit_is_listed_by_the_compiler_then_preprocessed() {
     let (actions, flow) = life(
         Wish::Anywhere,

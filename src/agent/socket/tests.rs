@@ -29,6 +29,7 @@ impl Service for Fake {
                     program: "/bin/true".into(),
                     flags: Vec::new(),
                     connection: Connection::Inherit,
+                    niceness: 3,
                 }),
                 until_gone: Some(Box::new(Held(self.events.clone()))),
             };

@@ -108,6 +108,7 @@ fn replies_come_back() {
             program: "/usr/bin/gcc".into(),
             flags: vec!["-mcpu=arm926ej-s".into()],
             connection: Connection::Inherit,
+            niceness: 3,
         }),
         Reply::Failed(Complaint::new("no").because("so").hint("try")),
         Reply::Superseded,

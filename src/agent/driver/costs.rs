@@ -1,0 +1,212 @@
+//! What a job will cost and did cost, and the second copy of one that costs far too much time.
+
+use std::os::unix::ffi::OsStrExt;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Driver;
+use crate::agent::broker::Stay;
+use crate::agent::fallback::Reason;
+use crate::agent::farm::{Farm, Placed, Ran, Want};
+use crate::agent::forecast::{Observation, Prediction, work_of};
+use crate::agent::job::{Job, Traits};
+use crate::agent::learned::Learned;
+use crate::agent::local_slots::Command;
+use crate::agent::placing::{Ask, Reach};
+use crate::agent::preparation::{Prepared, Trouble};
+use crate::agent::race;
+use crate::digest::Digest;
+use crate::exchange::Race;
+use crate::exchange::journal::output_of;
+use crate::ids::Name;
+use crate::job::Usage;
+
+/// What a linker is taken to need whatever it links, bytes.
+const LINKER_BYTES: u64 = 32 << 20;
+/// Files of a link that are looked at; the rest is taken to be like them.
+const LOOKED_AT_MAX: usize = 256;
+
+impl<F: Farm> Driver<F> {
+    pub(super) fn want(&self, traits: &Traits, prediction: Prediction, reach: Reach, avoid: Vec<Name>) -> Want {
+        Want {
+            ask: Ask {
+                toolchain: traits.toolchain,
+                prediction,
+                power_here: self.learned.power_here(),
+                avoid,
+                reach,
+            },
+            closure_bytes: traits.closure_bytes,
+        }
+    }
+
+    /// Learns from a compile that a worker ran.
+    pub(super) fn learn(&self, job: &Job<F::Place>, usage: &Usage) {
+        let Some(traits) = &job.traits else { return };
+        let work = work_of(usage.user + usage.system, usage.wall, job.power);
+        let seen = Observation {
+            work,
+            memory_bytes: usage.memory_peak_bytes,
+        };
+        self.learned.observe(traits.features(), seen);
+        self.budget().handle_done(work);
+    }
+
+    /// Lets the end of a compile that runs here by choice teach what it cost.
+    pub(super) fn learns_here(&self, job: &mut Job<F::Place>, stay: Stay) -> LearnsHere {
+        LearnsHere {
+            learned: self.learned.clone(),
+            traits: job.traits.take(),
+            began: Instant::now(),
+            stay,
+        }
+    }
+
+    /// Runs a job at its place, and at a second one when it is far beyond its prediction.
+    pub(super) async fn run_or_race(
+        &self,
+        job: &mut Job<F::Place>,
+        place: F::Place,
+        prepared: Arc<Prepared>,
+    ) -> Result<Ran, Trouble> {
+        let Some(prediction) = job.prediction else {
+            return self.farm.run(place, prepared).await;
+        };
+        let overdue = race::overdue_after(&prediction, job.power);
+        let mut first = pin!(self.farm.run(place, prepared.clone()));
+        if let Ok(ran) = tokio::time::timeout(overdue, &mut first).await {
+            return ran;
+        }
+        let repeatable = job
+            .command
+            .as_ref()
+            .is_some_and(|command| race::is_repeatable(command.facts.features));
+        let view = self.farm.view();
+        if !repeatable || !self.budget().may_race(prediction.work, job.power, view) {
+            return first.await;
+        }
+        let Some(traits) = job.traits.clone() else {
+            return first.await;
+        };
+        job.raced(Race::Lost);
+        let avoid = Name::new(&job.worker).into_iter().collect();
+        let want = self.want(&traits, prediction, Reach::Chosen, avoid);
+        let mut second = pin!(self.second_copy(want, prepared));
+        let (winner, copy) = tokio::select! {
+            ran = &mut first => match ran {
+                Ok(ran) => {
+                    let copy = finished_too(second.as_mut()).await;
+                    return self.judged(job, ran, copy.and_then(Result::ok).map(|(ran, ..)| ran));
+                }
+                // The second copy is what is left.
+                Err(_) => (second.await?, None),
+            },
+            copy = &mut second => match copy {
+                Ok(copy) => (copy, finished_too(first.as_mut()).await.and_then(Result::ok)),
+                Err(_) => return first.await,
+            },
+        };
+        let (ran, worker, power) = winner;
+        tracing::info!(
+            slow = job.worker,
+            quick = worker,
+            "a second copy of a slow job ended first"
+        );
+        job.note(format!("slow on {}: a second copy on {worker} ended first", job.worker));
+        job.raced(Race::Won);
+        (job.worker, job.power) = (worker, power);
+        self.judged(job, ran, copy)
+    }
+
+    async fn second_copy(&self, want: Want, prepared: Arc<Prepared>) -> Result<(Ran, String, f64), Trouble> {
+        match self.farm.place(want).await? {
+            Placed::There(place) => {
+                let (worker, power) = (F::worker(&place).to_owned(), F::power(&place));
+                Ok((self.farm.run(place, prepared).await?, worker, power))
+            }
+            Placed::Here(..) => Err(super::out_of_turn()),
+        }
+    }
+
+    /// Compares the results of two copies, when there are two.
+    fn judged(&self, job: &Job<F::Place>, ran: Ran, other: Option<Ran>) -> Result<Ran, Trouble> {
+        let Some(difference) = other.and_then(|other| race::difference(&ran.outcome, &other.outcome)) else {
+            return Ok(ran);
+        };
+        let what = format!(
+            "two workers, one of them `{}`, made different results of one job: {difference}",
+            job.worker
+        );
+        let hint = "check both nodes' memory and toolchains, and `rdcc drain` the one that is wrong";
+        self.watch.remark(&what, Some(hint));
+        Err(Trouble::new(Reason::ResultsDiffer, what))
+    }
+
+    fn budget(&self) -> std::sync::MutexGuard<'_, race::RaceBudget> {
+        // Sums.
+        self.races.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns what a future has, if it has it now.
+async fn finished_too<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        value = future => Some(value),
+        () = std::future::ready(()) => None,
+    }
+}
+
+/// A compile that runs here by choice, until it ends.
+pub(super) struct LearnsHere {
+    learned: Arc<Learned>,
+    traits: Option<Traits>,
+    began: Instant,
+    stay: Stay,
+}
+
+impl Drop for LearnsHere {
+    fn drop(&mut self) {
+        let took: Duration = self.began.elapsed();
+        if let Some(traits) = &self.traits
+            && self.stay.is_undisturbed()
+        {
+            self.learned.observe_here(traits.features(), took);
+        }
+    }
+}
+
+/// What a command that has to run here is known by.
+pub(super) fn local_command<P>(job: &Job<P>, pid: u32) -> Command {
+    let mut text = job.request.cwd.as_os_str().as_bytes().to_vec();
+    text.push(0);
+    match output_of(&job.request.argv) {
+        Some(output) => text.extend_from_slice(output.as_bytes()),
+        None => job
+            .request
+            .argv
+            .iter()
+            .for_each(|word| text.extend_from_slice(word.as_bytes())),
+    }
+    let digest = Digest::of(&text);
+    Command {
+        pid,
+        key: u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("a digest has 32 bytes")),
+    }
+}
+
+/// Guesses how much memory a command may take: a linker holds its inputs and about as much again.
+pub(super) fn guess_memory<P>(job: &Job<P>) -> u64 {
+    let words = job.request.argv.iter().skip(1);
+    let files: Vec<_> = words
+        .filter(|word| !word.as_encoded_bytes().starts_with(b"-"))
+        .collect();
+    let sizes = files.iter().take(LOOKED_AT_MAX).filter_map(|file| {
+        let metadata = std::fs::metadata(job.request.cwd.join(file)).ok()?;
+        metadata.is_file().then_some(metadata.len())
+    });
+    let seen: u64 = sizes.sum();
+    let all = seen * files.len().max(1) as u64 / files.len().clamp(1, LOOKED_AT_MAX) as u64;
+    LINKER_BYTES + 2 * all
+}
