@@ -1,6 +1,6 @@
 # `make demo` shows rdcc at work, `make test` runs every test. Both install what they need (Debian) and clean up.
 
-.PHONY: all demo test check unit doc bench clean
+.PHONY: all demo test check unit prove doc bench clean
 
 all:
 	scripts/prepare.sh build
@@ -21,6 +21,14 @@ check:
 unit:
 	scripts/prepare.sh test
 	cargo test --no-fail-fast
+
+# The scanner against the compiler at length: some hours. KERNEL=DIR adds the headers of a kernel tree prepared for ARM.
+TREES ?= 5000
+prove:
+	scripts/prepare.sh test
+	RDCC_SCAN_TREES=$(TREES) RDCC_SCAN_CASES=all RDCC_SCAN_HEADERS=all RDCC_SCAN_KERNEL='$(KERNEL)' \
+		cargo test --release --test it includes:: -- --nocapture
+	PROPTEST_CASES=100000 cargo test --release --test it fuzz::
 
 clean:
 	cargo clean

@@ -17,6 +17,9 @@ use super::token::{Kind, Lexer, NO_EXPAND, PASTE_LEFT, PREVIOUS_WHITE, Token};
 /// Most tokens that one directive may produce. gcc has no bound; the largest real ones (Boost) need some 100,000.
 pub const STEPS_MAX: u32 = 4_000_000;
 
+/// Bytes of a new spelling that count as one token, so that spellings which double at each step end in time.
+pub(super) const SPELLING_BYTES_PER_STEP: usize = 16;
+
 /// Deepest nesting of arguments within arguments, and of token lists.
 pub const DEPTH_MAX: usize = 200;
 
@@ -57,6 +60,8 @@ pub trait Host {
     fn line(&mut self) -> Option<u32>;
     /// Returns what `__INCLUDE_LEVEL__` says.
     fn level(&mut self) -> u32;
+    /// Takes note of the work that one directive took, and refuses when all of them together took too much.
+    fn spent(&mut self, steps: u32) -> Result<(), Trouble>;
 }
 
 /// What the expansion reads.
@@ -105,7 +110,8 @@ pub struct Expander<'a, H: Host> {
     pub(super) unevaluated: u32,
     /// `#include` keeps white space between tokens, `#if` needs none.
     pub(super) keeps_padding: bool,
-    steps: u32,
+    /// Work so far, in tokens; at most about [`STEPS_MAX`].
+    pub(super) steps: u32,
     pub(super) depth: usize,
 }
 
@@ -124,14 +130,6 @@ impl<'a, H: Host> Expander<'a, H> {
             steps: 0,
             depth: 0,
         }
-    }
-
-    fn step(&mut self) -> Result<(), Trouble> {
-        self.steps += 1;
-        if self.steps > STEPS_MAX {
-            return Err(Trouble::TooLarge);
-        }
-        Ok(())
     }
 
     /// Reads a token off the stack without expanding it; finished lists are dropped on the way.
@@ -178,14 +176,25 @@ impl<'a, H: Host> Expander<'a, H> {
         Ok(())
     }
 
-    fn is_disabled(&self, name: Symbol) -> bool {
+    /// Says whether `name` is a macro whose list is being read. Deep stacks count as the work that they are.
+    fn is_disabled(&mut self, name: Symbol) -> bool {
+        self.steps += self.contexts.len() as u32 / 32;
         self.contexts.iter().any(|c| c.owner == Some(name))
+    }
+
+    /// Counts work beyond the tokens that are read: lists that are copied, spellings that grow.
+    pub(super) fn spend(&mut self, steps: usize) -> Result<(), Trouble> {
+        self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
+        if self.steps > STEPS_MAX {
+            return Err(Trouble::TooLarge);
+        }
+        Ok(())
     }
 
     /// Returns the next token, expanded; [`Token::END`] at the end of the directive or argument.
     pub fn next_token(&mut self) -> Result<Token, Trouble> {
         loop {
-            self.step()?;
+            self.spend(1)?;
             let mut token = self.read();
             if token.has(PASTE_LEFT) && !self.contexts.is_empty() {
                 let pasted = self.paste_all(token)?;
@@ -379,6 +388,7 @@ impl<'a, H: Host> Expander<'a, H> {
     fn paste_all(&mut self, mut left: Token) -> Result<Token, Trouble> {
         loop {
             let right = self.read();
+            self.spend(1)?;
             match self.paste(left, right)? {
                 Some(pasted) => left = pasted,
                 None => {
@@ -395,11 +405,12 @@ impl<'a, H: Host> Expander<'a, H> {
     }
 
     /// Pastes two tokens; `None` where an assembler source may keep them apart.
-    pub(super) fn paste(&self, left: Token, right: Token) -> Result<Option<Token>, Trouble> {
+    pub(super) fn paste(&mut self, left: Token, right: Token) -> Result<Option<Token>, Trouble> {
         let mut text = self.world.symbols.spelling(left.symbol);
         if right.kind != Kind::Padding {
             self.world.symbols.append(right.symbol, &mut text);
         }
+        self.spend(text.len() / SPELLING_BYTES_PER_STEP)?;
         let comment = text.starts_with(b"//") || text.starts_with(b"/*");
         let mut tokens = Lexer::new(&text, self.world.dialect, self.world.symbols);
         match (tokens.next(), tokens.next()) {

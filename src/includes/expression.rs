@@ -27,7 +27,10 @@ pub fn evaluate<H: Host>(
         peeked: None,
     };
     let value = evaluator.comma()?;
-    match evaluator.take()?.kind {
+    let end = evaluator.take()?;
+    let steps = evaluator.input.steps;
+    evaluator.input.host.spent(steps)?;
+    match end.kind {
         Kind::End => Ok(value.is_true()),
         _ => Err(Trouble::Rejected("token behind the expression")),
     }
@@ -59,6 +62,8 @@ pub fn header_name<H: Host>(world: World<'_>, host: &mut H, tokens: &[Token]) ->
     expander.keeps_padding = true;
     let first = expander.next_solid()?;
     let (name, form) = expander.header_name(first)?;
+    let steps = expander.steps;
+    expander.host.spent(steps)?;
     if name.is_empty() {
         return Err(Trouble::Rejected("empty header name"));
     }

@@ -17,6 +17,7 @@ use super::token::{Kind, Lexer, OPERATOR_NAME, Token};
 
 mod conditionals;
 mod mentions;
+mod pragmas;
 
 /// Largest file that is reduced, in bytes. Offsets have 32 bits, and nothing sane comes near.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -41,7 +42,11 @@ pub fn reduce(bytes: &[u8], dialect: Dialect, symbols: &Symbols) -> Reduced {
         text: Vec::new(),
         open: Vec::new(),
         guard: Guard::Expected,
-        facts: Facts::default(),
+        facts: Facts {
+            pragma_words: pragmas::mentions_pragma(&bytes),
+            ..Facts::default()
+        },
+        open_parentheses: 0,
         defect: None,
     };
     reducer.run();
@@ -49,7 +54,15 @@ pub fn reduce(bytes: &[u8], dialect: Dialect, symbols: &Symbols) -> Reduced {
 }
 
 /// Words that make a line of text worth a closer look.
-const WATCHED: [&[u8]; 5] = [b"_Pragma", b"__DATE__", b"__TIME", b"__COUNTER__", b".inc"];
+const WATCHED: [&[u8]; 7] = [
+    b"_Pragma",
+    b"__DATE__",
+    b"__TIME",
+    b"__COUNTER__",
+    b".inc",
+    b".INC",
+    b".Inc",
+];
 
 /// Replaces trigraphs where the dialect has them. Raw strings, where they would have to stay, came with the standards
 /// that came after; strict C++11 and C++14 have both, and a file that uses both is read wrongly in its strings only.
@@ -132,6 +145,8 @@ struct Reducer<'a> {
     open: Vec<Open>,
     guard: Guard,
     facts: Facts,
+    /// Parentheses of the text that are open, as far as it is looked at closely.
+    open_parentheses: u64,
     defect: Option<(u32, &'static str)>,
 }
 
@@ -237,7 +252,7 @@ impl Reducer<'_> {
             b"pragma" => {
                 self.copy_rest();
                 let clean = std::mem::take(&mut self.clean);
-                if let Some(op) = self.pragma(&clean) {
+                for op in self.pragma(&clean) {
                     self.push(op, line);
                 }
                 self.clean = clean;
@@ -295,8 +310,17 @@ impl Reducer<'_> {
                     let asks = text[range.clone()].starts_with(b"__has_");
                     (range, u8::from(asks))
                 }
-                Piece::Other(at) if text[at] == b'(' && asking == 1 => (at..at + 1, 2),
-                Piece::Other(at) => (at..at + 1, 0),
+                Piece::Other(at) => {
+                    if place == Place::Text {
+                        let open = self.open_parentheses;
+                        self.open_parentheses = match text[at] {
+                            b'(' => open + 1,
+                            b')' => open.saturating_sub(1),
+                            _ => open,
+                        };
+                    }
+                    (at..at + 1, if text[at] == b'(' && asking == 1 { 2 } else { 0 })
+                }
                 Piece::RawString(range) if range.is_empty() => {
                     if place == Place::Directive {
                         self.defect
@@ -381,11 +405,16 @@ impl Reducer<'_> {
         let has = |word: &[u8]| memmem::find(body, word).is_some();
         self.facts.time |= has(b"__DATE__") || has(b"__TIME__") || has(b"__TIMESTAMP__");
         self.facts.counter |= has(b"__COUNTER__");
-        if has(b".incbin") || (self.dialect.has(Dialect::ASSEMBLER) && has(b".include")) {
+        let lower = body.to_ascii_lowercase();
+        let reads = |word: &[u8]| memmem::find(&lower, word).is_some();
+        if reads(b".incbin") || (self.dialect.has(Dialect::ASSEMBLER) && reads(b".include")) {
             return Some(Refusal::AssemblerInclusion);
         }
-        let effects: [&[u8]; 4] = [b"push_macro", b"pop_macro", b"system_header", b"once"];
-        (has(b"_Pragma") && effects.iter().any(|word| has(word))).then_some(Refusal::PragmaOperator)
+        if has(b"_Pragma") {
+            self.pragma_in_body(rest)
+        } else {
+            None
+        }
     }
 
     /// Returns the first token of `clean` if it is a name, and where it ends.

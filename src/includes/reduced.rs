@@ -120,6 +120,10 @@ pub struct Facts {
     pub counter: bool,
     /// `#line` changes what `__LINE__` and `__FILE__` say.
     pub line_directive: bool,
+    /// A macro makes a pragma of something that is no plain literal, its argument say.
+    pub pragma_maker: bool,
+    /// The words of a pragma that changes macros or inclusion stand where a macro could make a pragma of them.
+    pub pragma_words: bool,
 }
 
 /// A reduced file.

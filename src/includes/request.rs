@@ -37,6 +37,8 @@ pub struct Switches {
     pub canonical_system_headers: bool,
     /// On with `-ffile-prefix-map=` and `-fmacro-prefix-map=`: `__FILE__` says something else.
     pub file_macro_is_mapped: bool,
+    /// On with a character set other than UTF-8 for the source or the program: constants have other values.
+    pub other_characters: bool,
 }
 
 impl Default for Switches {
@@ -45,27 +47,41 @@ impl Default for Switches {
             operator_names: true,
             canonical_system_headers: true,
             file_macro_is_mapped: false,
+            other_characters: false,
         }
     }
 }
+
+/// Options that name a character set.
+const CHARSETS: [&[u8]; 3] = [b"-finput-charset=", b"-fexec-charset=", b"-fwide-exec-charset="];
 
 impl Switches {
     /// Reads the switches off a command's words.
     fn of(argv: &[OsString]) -> Self {
         let mut switches = Self::default();
-        for word in argv {
-            match word.as_bytes() {
-                b"-foperator-names" => switches.operator_names = true,
-                b"-fno-operator-names" => switches.operator_names = false,
-                b"-fcanonical-system-headers" => switches.canonical_system_headers = true,
-                b"-fno-canonical-system-headers" => switches.canonical_system_headers = false,
-                word if word.starts_with(b"-ffile-prefix-map=") || word.starts_with(b"-fmacro-prefix-map=") => {
-                    switches.file_macro_is_mapped = true;
-                }
-                _ => {}
+        for word in argv.iter().map(|word| word.as_bytes()) {
+            match word.strip_prefix(b"-Wp,") {
+                Some(list) => list.split(|b| *b == b',').for_each(|word| switches.take(word)),
+                None => switches.take(word),
             }
         }
         switches
+    }
+
+    fn take(&mut self, word: &[u8]) {
+        let begins = |options: &[&[u8]]| options.iter().any(|option| word.starts_with(option));
+        match word {
+            b"-foperator-names" => self.operator_names = true,
+            b"-fno-operator-names" => self.operator_names = false,
+            b"-fcanonical-system-headers" => self.canonical_system_headers = true,
+            b"-fno-canonical-system-headers" => self.canonical_system_headers = false,
+            _ if begins(&[b"-ffile-prefix-map=", b"-fmacro-prefix-map="]) => self.file_macro_is_mapped = true,
+            _ if begins(&CHARSETS) => {
+                let value = word.split(|b| *b == b'=').nth(1).unwrap_or_default();
+                self.other_characters |= !value.eq_ignore_ascii_case(b"UTF-8");
+            }
+            _ => {}
+        }
     }
 }
 

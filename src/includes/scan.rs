@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::closure::{Closure, Listed, NoClosure, Place, Reason};
@@ -18,12 +18,13 @@ use super::files::{Asker, Files, FilesError};
 use super::macros::{MacroRef, MacroTable};
 use super::oracle::QueryOracle;
 use super::reduce::reduce;
-use super::reduced::{AssemblerInput, Facts, Form, Inclusion, Op, Reduced};
+use super::reduced::{Facts, Form, Inclusion, Op, Reduced, Refusal};
 use super::request::ScanRequest;
 use super::source_tree::{SourceFile, SourceTree, TreeError};
 use super::symbols::{Symbol, Symbols};
 use crate::compile::ForcedInclude;
 
+mod assembled;
 mod finish;
 mod outside;
 mod start;
@@ -159,6 +160,7 @@ impl<'a, T: SourceTree> Scan<'a, T> {
                 stop: None,
                 facts: Facts::default(),
                 depth_max: depth_max(request)?,
+                steps: 0,
             },
             listed: Vec::with_capacity(512),
             once: HashMap::new(),
@@ -479,6 +481,11 @@ impl<'a, T: SourceTree> Scan<'a, T> {
             outside.facts.time |= facts.time;
             outside.facts.counter |= facts.counter;
             outside.facts.line_directive |= facts.line_directive;
+            outside.facts.pragma_maker |= facts.pragma_maker;
+            outside.facts.pragma_words |= facts.pragma_words;
+            if outside.facts.pragma_maker && outside.facts.pragma_words {
+                return Err(Reason::from(Refusal::PragmaOperator).into());
+            }
         }
         record.entered += 1;
         self.entered += 1;
@@ -548,34 +555,6 @@ impl<'a, T: SourceTree> Scan<'a, T> {
             }
         }
         Ok(false)
-    }
-
-    /// Adds what the assembler reads, and what that has the assembler read in turn.
-    fn assemble(&mut self, name: Symbol, input: AssemblerInput, depth: usize) -> Result<(), Stop> {
-        let request = self.outside.request;
-        let given = request.options.bracket_dirs.iter().map(|dir| Path::new(&dir.path));
-        let path = given.chain(request.assembler_dirs.iter().map(PathBuf::as_path));
-        let Some(file) = self.outside.files.assembler_input(name, path)? else {
-            let name = self.outside.symbols.spelling(name);
-            let name = PathBuf::from(OsStr::from_bytes(&name));
-            return Err(Reason::NotAssembled(name).into());
-        };
-        self.assembled.push(Arc::clone(&file));
-        if input == AssemblerInput::Binary {
-            return Ok(());
-        }
-        if depth >= self.outside.depth_max {
-            return Err(Reason::Depth.into());
-        }
-        let reduced = self.tree.reduced(&file, Dialect::ASSEMBLER, &self.outside.symbols)?;
-        for op in &reduced.ops {
-            match *op {
-                Op::Assemble { path, input } => self.assemble(path, input, depth + 1)?,
-                Op::Refuse(refusal) => return Err(Reason::from(refusal).into()),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 

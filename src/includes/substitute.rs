@@ -3,7 +3,7 @@
 //! The order of steps is gcc's: arguments are expanded unless they are stringified or pasted, and the paste mark of a
 //! token is dropped where the other side turns out empty.
 
-use super::expand::{Expander, Host, Trouble};
+use super::expand::{Expander, Host, SPELLING_BYTES_PER_STEP, Trouble};
 use super::macros::Body;
 use super::symbols::{Symbols, known};
 use super::token::{Kind, NO_SOURCE, PASTE_LEFT, PREVIOUS_WHITE, STRINGIFY, Token};
@@ -97,7 +97,9 @@ impl<H: Host> Expander<'_, H> {
                 continue;
             }
             if token.kind == Kind::Parameter {
-                self.replace(body, at, arguments, &mut out);
+                let before = out.tokens.len();
+                self.replace(body, at, arguments, &mut out)?;
+                self.spend(out.tokens.len().saturating_sub(before))?;
             } else {
                 out.tokens.push(token);
             }
@@ -116,7 +118,7 @@ impl<H: Host> Expander<'_, H> {
     }
 
     /// Replaces the parameter at position `at` of the list.
-    fn replace(&self, body: &Body, at: usize, arguments: &[Argument], out: &mut Output) {
+    fn replace(&mut self, body: &Body, at: usize, arguments: &[Argument], out: &mut Output) -> Result<(), Trouble> {
         let list = &*body.tokens;
         let token = list[at];
         let argument = &arguments[usize::from(token.small)];
@@ -125,7 +127,7 @@ impl<H: Host> Expander<'_, H> {
             out.state != Optional::Outside && out.tokens.len() == out.start && !out.tokens.is_empty();
         let stringified;
         let mut tokens: &[Token] = if token.has(STRINGIFY) {
-            stringified = [stringify(&argument.raw, self.world.symbols)];
+            stringified = [self.stringified(&argument.raw)?];
             &stringified
         } else if token.has(PASTE_LEFT) || pasted_to_left {
             &argument.raw
@@ -156,6 +158,15 @@ impl<H: Host> Expander<'_, H> {
         {
             last.flags |= PASTE_LEFT;
         }
+        Ok(())
+    }
+
+    /// Makes a string literal of tokens, and counts its length as work.
+    fn stringified(&mut self, tokens: &[Token]) -> Result<Token, Trouble> {
+        let symbols = self.world.symbols;
+        let bytes: usize = tokens.iter().map(|token| symbols.with(token.symbol, <[u8]>::len)).sum();
+        self.spend(tokens.len() + bytes / SPELLING_BYTES_PER_STEP)?;
+        Ok(stringify(tokens, symbols))
     }
 
     /// Handles the token at position `at` if it belongs to a `__VA_OPT__` or is dropped within one.
@@ -216,7 +227,7 @@ impl<H: Host> Expander<'_, H> {
     }
 
     /// Ends a `__VA_OPT__` at its closing parenthesis `close`.
-    fn close_optional(&self, close: Token, out: &mut Output) -> Result<(), Trouble> {
+    fn close_optional(&mut self, close: Token, out: &mut Output) -> Result<(), Trouble> {
         if out.stringify {
             let inside = out.tokens.split_off(out.start);
             let mut joined: Vec<Token> = Vec::with_capacity(inside.len());
@@ -231,7 +242,7 @@ impl<H: Host> Expander<'_, H> {
                     _ => joined.push(token),
                 }
             }
-            let mut text = stringify(&joined, self.world.symbols);
+            let mut text = self.stringified(&joined)?;
             text.set_paste(close);
             out.tokens.push(text);
             return Ok(());

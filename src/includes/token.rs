@@ -285,8 +285,9 @@ impl<'a> Lexer<'a> {
         let text = self.text;
         let byte = text[start];
         let next = text.get(start + 1).copied().unwrap_or(0);
-        if is_identifier_start(byte) {
-            let length = text[start..].iter().take_while(|b| is_identifier_part(**b)).count();
+        if is_identifier_start(byte) && !self.splits(byte) {
+            let part = |b: &u8| is_identifier_part(*b) && !self.splits(*b);
+            let length = text[start..].iter().take_while(|b| part(b)).count();
             return self.name_or_literal(start, start + length);
         }
         if byte.is_ascii_digit() || (byte == b'.' && next.is_ascii_digit()) {
@@ -318,8 +319,16 @@ impl<'a> Lexer<'a> {
         match self.text.get(end) {
             Some(b'"') if is_raw_prefix(prefix, self.dialect) => (self.raw_end(end), Kind::OtherText),
             Some(&quote @ (b'"' | b'\'')) if is_literal_prefix(prefix, quote, self.dialect) => self.literal(start, end),
-            _ => (end, Kind::Name),
+            // `\u00e9` is a letter like any other to the compiler, and not every character beyond ASCII is one.
+            Some(b'\\') if matches!(self.text.get(end + 1), Some(b'u' | b'U')) => (end, Kind::Stray),
+            _ if prefix.is_ascii() || is_of_letters(prefix) => (end, Kind::Name),
+            _ => (end, Kind::Stray),
         }
+    }
+
+    /// Says whether a byte that may be in a name is none here: `$` in assembler.
+    fn splits(&self, byte: u8) -> bool {
+        byte == b'$' && self.dialect.has(Dialect::ASSEMBLER)
     }
 
     fn literal(&self, start: usize, quote: usize) -> (usize, Kind) {
@@ -374,6 +383,11 @@ impl Iterator for Lexer<'_> {
         }
         Some(token)
     }
+}
+
+fn is_of_letters(name: &[u8]) -> bool {
+    let letter = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    std::str::from_utf8(name).is_ok_and(|name| name.chars().all(letter))
 }
 
 fn digraph(text: &[u8]) -> Option<(usize, Kind)> {

@@ -3,6 +3,7 @@
 mod cluster;
 mod commands;
 mod coordinator;
+mod fuzz;
 mod includes;
 mod real_gcc;
 mod sandbox;

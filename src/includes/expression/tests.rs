@@ -33,6 +33,10 @@ impl Host for Fixed {
         Some(12)
     }
 
+    fn spent(&mut self, _steps: u32) -> Result<(), Trouble> {
+        Ok(())
+    }
+
     fn level(&mut self) -> u32 {
         3
     }
@@ -232,4 +236,26 @@ fn header_names_are_computed_as_in_gcc() {
     assert!(name("", "x.h").is_err());
     assert!(name("#define H L\"x.h\"", "H").is_err());
     assert!(name("#define H \"\"", "H").is_err());
+}
+
+#[test]
+fn expansions_that_double_at_each_step_end_as_too_large() {
+    let mut definitions = String::from(
+        "#define D(x) x x x x\n#define P(a) a##a\n#define Q(a) P(a)\n#define T(x) #x\n#define S(x) T(x)\n",
+    );
+    let nested = |name: &str, innermost: &str, depth: usize| {
+        format!("{}{innermost}{}", format!("{name}(").repeat(depth), ")".repeat(depth))
+    };
+    for (name, innermost) in [("D", "1 +"), ("Q", "a"), ("S", "\"\\\\\"")] {
+        let text = nested(name, innermost, 60);
+        assert_eq!(
+            condition(&definitions, &text, gnu17()),
+            Err(Trouble::TooLarge),
+            "{text}"
+        );
+    }
+    for number in 0..40_000 {
+        definitions.push_str(&format!("#define M{number} M{} +\n", number + 1));
+    }
+    assert_eq!(condition(&definitions, "M0", gnu17()), Err(Trouble::TooLarge));
 }

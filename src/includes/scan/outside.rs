@@ -13,6 +13,10 @@ use crate::includes::request::ScanRequest;
 use crate::includes::source_tree::SourceTree;
 use crate::includes::symbols::{Symbol, Symbols};
 
+/// Most tokens that the directives of one scan may expand to, together: some seconds of work. The largest real units
+/// (Boost.Preprocessor's iterations) need a few million.
+const SCAN_STEPS_MAX: u64 = 100_000_000;
+
 /// The part of a scan that expansion may ask.
 pub(super) struct Outside<'a, T: SourceTree> {
     pub(super) request: &'a ScanRequest,
@@ -28,6 +32,8 @@ pub(super) struct Outside<'a, T: SourceTree> {
     pub(super) stop: Option<Stop>,
     pub(super) facts: Facts,
     pub(super) depth_max: usize,
+    /// Work of all directives so far, in tokens.
+    pub(super) steps: u64,
 }
 
 impl<T: SourceTree> Outside<'_, T> {
@@ -107,5 +113,13 @@ impl<T: SourceTree> Host for Outside<'_, T> {
 
     fn level(&mut self) -> u32 {
         self.frames.len() as u32 - 1
+    }
+
+    fn spent(&mut self, steps: u32) -> Result<(), Trouble> {
+        self.steps += u64::from(steps);
+        if self.steps > SCAN_STEPS_MAX {
+            return Err(Trouble::TooLarge);
+        }
+        Ok(())
     }
 }

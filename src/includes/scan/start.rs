@@ -18,6 +18,9 @@ pub(super) fn depth_max(request: &ScanRequest) -> Result<usize, Stop> {
     if lexical.traditional || lexical.preprocessed || lexical.directives_only {
         return Err(Reason::Mode.into());
     }
+    if lexical.dollars_in_identifiers == Some(false) || request.switches.other_characters {
+        return Err(Reason::Mode.into());
+    }
     match &lexical.include_depth_max {
         None => Ok(200),
         Some(text) => {

@@ -3,8 +3,10 @@
 //! Skipped, with a word, where there is no gcc. `RDCC_SCAN_TREES=N` makes N trees instead of a few; a failure prints the
 //! seed, and `RDCC_SCAN_SEED=S` runs that one alone.
 
+mod cases;
 mod expressions;
 mod generate;
+mod mutations;
 mod system_headers;
 mod trees;
 

@@ -1,8 +1,8 @@
 //! Every installed header as a unit of its own.
 //!
-//! `RDCC_SCAN_HEADERS=all` takes all of them, in C and in C++; otherwise a few.
+//! `RDCC_SCAN_HEADERS=all` takes all of them, in C and in C++; otherwise a few. `RDCC_SCAN_KERNEL=DIR` takes all headers of
+//! a kernel tree in which `make ARCH=arm at91_dt_defconfig prepare` has run.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,55 +42,114 @@ fn headers(below: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Compares one header; `None` when the compiler rejects it.
-fn check(compiler: &mut Compiler, tree: &DiskTree, argv: &[OsString]) -> Option<Result<usize, String>> {
-    let cwd = Path::new("/");
-    let command = parse(argv, &[], Driver::C);
-    let ours = compiler.scan(&command, cwd, tree);
-    let theirs = compiler.list(argv, &[], cwd).ok()?;
-    Some(match ours {
-        Ok(closure) => match difference(&spellings(&closure), &theirs) {
-            Some(difference) => Err(difference),
-            None => Ok(theirs.len()),
-        },
-        Err(error) => Err(error.to_string()),
-    })
+/// How the units of one set of headers came out.
+#[derive(Default)]
+struct Tally {
+    equal: usize,
+    rejected: usize,
+    wrong: Vec<String>,
+}
+
+impl Tally {
+    /// Compares the unit that includes `header` and nothing else.
+    fn take(&mut self, compiler: &mut Compiler, tree: &DiskTree, unit: &Path, flags: &str, header: &str) {
+        let source = unit.join("unit.c");
+        fs::write(&source, format!("#include <{header}>\n")).expect("a source can be written");
+        let mut argv = words(flags);
+        argv.extend(words("-c unit.c"));
+        let command = parse(&argv, &[], Driver::C);
+        let ours = compiler.scan(&command, unit, tree);
+        let Ok(theirs) = compiler.list(&argv, &[], unit) else {
+            self.rejected += 1;
+            return;
+        };
+        let problem = match ours {
+            Ok(closure) => difference(&spellings(&closure), &theirs),
+            Err(error) => Some(error.to_string()),
+        };
+        match problem {
+            Some(problem) => self.wrong.push(format!("{flags} <{header}>: {problem}")),
+            None => self.equal += 1,
+        }
+    }
+
+    fn report(&self, name: &str) {
+        println!(
+            "{name}: {} equal, {} rejected by the compiler, {} differ",
+            self.equal,
+            self.rejected,
+            self.wrong.len()
+        );
+        assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n"));
+    }
+}
+
+/// The headers below `root` as they are included from there, sorted.
+fn names_below(root: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    headers(root, &mut files);
+    let name = |path: &PathBuf| Some(path.strip_prefix(root).ok()?.to_str()?.to_owned());
+    let mut names: Vec<String> = files.iter().filter_map(name).collect();
+    names.sort();
+    names
 }
 
 #[test]
 fn system_headers_have_the_compilers_list() {
     let all = std::env::var_os("RDCC_SCAN_HEADERS").is_some();
+    let unit = tempfile::tempdir().expect("a directory for the unit");
     for (program, mut compiler) in compilers() {
-        let mut files = Vec::new();
-        if all {
-            headers(Path::new("/usr/include"), &mut files);
-            headers(Path::new("/usr/arm-linux-gnueabi/include"), &mut files);
-        } else {
-            let roots = ["/usr/include", "/usr/arm-linux-gnueabi/include"];
-            let named = roots
+        let root = match program.strip_suffix("-gcc") {
+            Some(target) => format!("/usr/{target}/include"),
+            None => "/usr/include".to_owned(),
+        };
+        let root = Path::new(&root);
+        let names = match all {
+            true => names_below(root),
+            false => SOME
                 .iter()
-                .flat_map(|root| SOME.map(|name| Path::new(root).join(name)));
-            files.extend(named.filter(|path| path.is_file()));
-        }
-        files.sort();
+                .filter(|name| root.join(name).is_file())
+                .map(|name| (*name).to_owned())
+                .collect(),
+        };
         let tree = DiskTree::new(Bounds::default());
-        let (mut compared, mut rejected, mut wrong) = (0, 0, Vec::new());
-        for file in &files {
-            for language in ["-x c", "-x c++ -std=gnu++20"] {
-                let mut argv = words("-c");
-                argv.extend(words(language));
-                argv.push(file.into());
-                match check(&mut compiler, &tree, &argv) {
-                    Some(Ok(_)) => compared += 1,
-                    Some(Err(problem)) => wrong.push(format!("{program} {language} {}: {problem}", file.display())),
-                    None => rejected += 1,
-                }
+        let mut tally = Tally::default();
+        for name in &names {
+            for flags in ["-x c", "-x c++ -std=gnu++20"] {
+                tally.take(&mut compiler, &tree, unit.path(), flags, name);
             }
         }
-        println!(
-            "{program}: {compared} equal, {rejected} rejected by the compiler, {} differ",
-            wrong.len()
-        );
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        tally.report(&program);
     }
+}
+
+/// Flags of a kernel's own build for a small ARM board, `DIR` standing for the tree.
+const KERNEL_FLAGS: &str = "-x c -nostdinc -IDIR/arch/arm/include -IDIR/arch/arm/include/generated -IDIR/include \
+    -IDIR/arch/arm/include/uapi -IDIR/arch/arm/include/generated/uapi -IDIR/include/uapi \
+    -IDIR/include/generated/uapi -include DIR/include/linux/compiler-version.h -include DIR/include/linux/kconfig.h \
+    -include DIR/include/linux/compiler_types.h -D__KERNEL__ -mlittle-endian -D__LINUX_ARM_ARCH__=5 -std=gnu11 \
+    -msoft-float -Uarm -marm -mabi=aapcs-linux -march=armv5te -O2 -DKBUILD_MODNAME=\"unit\"";
+
+#[test]
+fn kernel_headers_have_the_compilers_list() {
+    let Some(kernel) = std::env::var("RDCC_SCAN_KERNEL").ok().filter(|dir| !dir.is_empty()) else {
+        println!("skipped: RDCC_SCAN_KERNEL names no kernel tree, prepared for ARM");
+        return;
+    };
+    let Some(mut compiler) = Compiler::find("arm-linux-gnueabi-gcc") else {
+        println!("skipped: no arm-linux-gnueabi-gcc here");
+        return;
+    };
+    let unit = tempfile::tempdir().expect("a directory for the unit");
+    let flags = KERNEL_FLAGS.replace("DIR", &kernel);
+    let tree = DiskTree::new(Bounds::default());
+    let mut tally = Tally::default();
+    for root in ["include", "arch/arm/include"] {
+        for name in names_below(&Path::new(&kernel).join(root)) {
+            if name.ends_with(".h") {
+                tally.take(&mut compiler, &tree, unit.path(), &flags, &name);
+            }
+        }
+    }
+    tally.report("kernel");
 }
