@@ -61,6 +61,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the last build as a trace for Perfetto or chrome://tracing
+    Trace {
+        /// The file to write
+        file: PathBuf,
+    },
     /// Print how many jobs to start at once: make -j$(rdcc slots)
     Slots {
         /// Count only nodes that have this toolchain or can get it

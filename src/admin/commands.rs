@@ -8,7 +8,7 @@ use super::arguments::{AgentAction, Command};
 use super::cluster::Cluster;
 use super::coordinator_rpc::{Coordinator, Draining};
 use super::nodes::Names;
-use super::{Context, DONE, Ending, FAILED, Failure, UNREACHABLE, nodes, stats, toolchain, why};
+use super::{Context, DONE, Ending, FAILED, Failure, UNREACHABLE, nodes, stats, toolchain, trace, why};
 use crate::exchange::{AgentReport, Complaint, Reply, Request, Zero};
 use crate::ids::{Name, ToolchainId};
 
@@ -23,6 +23,7 @@ pub async fn run(command: Command, context: &Context<'_>) -> Ending {
             count(json.into(), zero, context).into()
         }
         Command::Why { file, json } => explain(&file, json.into(), context).into(),
+        Command::Trace { file } => write_trace(&file, context).into(),
         Command::Slots { toolchain } => slots(toolchain.as_ref(), context).await,
         Command::Toolchain(command) => toolchain::run(command, context).await.into(),
         Command::Drain { node, off } => {
@@ -157,12 +158,34 @@ async fn list_jobs(form: Form, context: &Context<'_>) -> Ending {
 
 fn count(form: Form, zero: Zero, context: &Context<'_>) -> Result<String, Failure> {
     match context.agent.ask(&Request::Stats(zero)).map_err(agent_unreachable)? {
-        Reply::Stats(counters) => Ok(match form {
-            Form::Json => json(&counters),
-            Form::Table => stats::render(&counters),
+        Reply::Stats(statistics) => Ok(match form {
+            Form::Json => json(&statistics),
+            Form::Table => stats::render(&statistics),
         }),
         other => Err(unexpected(other)),
     }
+}
+
+fn write_trace(file: &Path, context: &Context<'_>) -> Result<String, Failure> {
+    let trace = match context.agent.ask_running(&Request::Trace).map_err(agent_unreachable)? {
+        Some(Reply::Trace(Some(trace))) => trace,
+        None | Some(Reply::Trace(None)) => {
+            let complaint = Complaint::new("there is no build to write down")
+                .because("the agent has seen none since it started; it forgets when it ends");
+            return Err(Failure::failed(complaint.hint("build something, then try again")));
+        }
+        Some(other) => return Err(unexpected(other)),
+    };
+    let path = context.cwd.join(file);
+    std::fs::write(&path, trace::render(&trace)).map_err(|error| {
+        let complaint = Complaint::new(format!("cannot write `{}`", path.display()));
+        Failure::failed(complaint.because(error.to_string()))
+    })?;
+    let count = trace.jobs.len();
+    Ok(format!(
+        "{count} jobs in `{}`: open it in ui.perfetto.dev or chrome://tracing\n",
+        file.display()
+    ))
 }
 
 fn explain(file: &Path, form: Form, context: &Context<'_>) -> Result<String, Failure> {
@@ -190,7 +213,7 @@ fn without_dots(path: &Path) -> PathBuf {
 async fn slots(toolchain: Option<&Name>, context: &Context<'_>) -> Ending {
     let local = context.settings.local_slots;
     let (count, failure) = match usable_slots(toolchain, context).await {
-        Ok(cluster) => (cluster.saturating_add(local), None),
+        Ok(cluster) => (jobs_at_once(cluster, my_share(context), local), None),
         // A build without the farm is still a build: said, but no failure.
         Err(failure) if failure.status == UNREACHABLE => (
             local,
@@ -205,6 +228,19 @@ async fn slots(toolchain: Option<&Name>, context: &Context<'_>) -> Ending {
         text: format!("{count}\n"),
         failure,
     }
+}
+
+/// What the agent was told of this machine's share of the farm, if it runs and was told.
+fn my_share(context: &Context<'_>) -> Option<u32> {
+    let farm = agent_report(context).ok()??.farm?;
+    u32::try_from(farm.my_share).ok()
+}
+
+/// How many jobs keep all slots busy: one each, and one in four more, so that each slot finds the next job waiting and the
+/// coordinator has some to choose from.
+fn jobs_at_once(slots: u32, my_share: Option<u32>, local: u32) -> u32 {
+    let slots = slots.min(my_share.filter(|share| *share != 0).unwrap_or(u32::MAX));
+    slots.saturating_add(slots.div_ceil(4)).saturating_add(local)
 }
 
 async fn usable_slots(toolchain: Option<&Name>, context: &Context<'_>) -> Result<u32, Failure> {

@@ -20,6 +20,7 @@ mod progress;
 mod stats;
 mod table;
 mod toolchain;
+mod trace;
 mod why;
 
 pub use commands::run;

@@ -5,10 +5,11 @@
 use std::fmt::{Display, Write as _};
 
 use super::table::{Side, Table, bytes, span};
-use crate::exchange::Counters;
+use crate::exchange::{BuildSummary, Statistics};
 
-/// Says the counters for people; the parts come largest first.
-pub(super) fn render(counters: &Counters) -> String {
+/// Says the counters for people, the parts largest first, and how the last build did.
+pub(super) fn render(statistics: &Statistics) -> String {
+    let counters = &statistics.counters;
     let mut text = String::new();
     let _ = writeln!(text, "jobs       {}", counters.jobs);
     let _ = writeln!(
@@ -24,6 +25,17 @@ pub(super) fn render(counters: &Counters) -> String {
         share(counters.local, counters.jobs)
     );
     let _ = writeln!(text, "failed     {} (the compiler's own errors)", counters.failed);
+    if counters.raced != 0 {
+        let (raced, won) = (counters.raced, counters.races_won);
+        let _ = writeln!(text, "raced      {raced} ({won} won by the second copy)");
+    }
+    if counters.results_differ != 0 {
+        let _ = writeln!(
+            text,
+            "DIFFERING  {} (results of two workers; see `rdcc status`)",
+            counters.results_differ
+        );
+    }
     let _ = writeln!(text, "cached     {}", counters.cache_hits);
     let _ = writeln!(text, "sent       {}", bytes(counters.bytes_sent));
     let _ = writeln!(text, "received   {}", bytes(counters.bytes_received));
@@ -36,7 +48,31 @@ pub(super) fn render(counters: &Counters) -> String {
     section(&mut text, "REMOTE BY NODE", pairs(&counters.remote_by_worker));
     section(&mut text, "LOCAL BECAUSE", pairs(&counters.local_by_reason));
     section(&mut text, "DONE AGAIN BECAUSE", pairs(&counters.fallbacks_by_reason));
+    if let Some(build) = &statistics.build {
+        text.push('\n');
+        text.push_str(&last_build(build));
+    }
     text
+}
+
+/// Says how close the last build came to the least time that it could have taken.
+fn last_build(build: &BuildSummary) -> String {
+    let mut text = String::from("LAST BUILD\n");
+    let _ = writeln!(text, "jobs       {}, {} of them on workers", build.jobs, build.remote);
+    let _ = writeln!(text, "work       {} on a reference core", seconds(build.work_us));
+    let _ = writeln!(text, "here       {} of CPU besides", seconds(build.client_cpu_us));
+    let _ = writeln!(text, "took       {}", seconds(build.wall_us));
+    let (name, bound) = build.bound.greatest();
+    if bound != 0 {
+        let _ = writeln!(text, "at least   {} ({name})", seconds(bound));
+        let ratio = build.wall_over_bound_milli;
+        let _ = writeln!(text, "ratio      {}.{:02}", ratio / 1000, ratio % 1000 / 10);
+    }
+    text
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{:02} s", us / 1_000_000, us % 1_000_000 / 10_000)
 }
 
 fn share(part: u64, whole: u64) -> String {
@@ -67,7 +103,8 @@ fn section<K: Display + Ord>(text: &mut String, heading: &str, counts: impl Iter
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::{JobRecord, Mode, Ran};
+    use crate::exchange::build::{Bound, BuildSummary};
+    use crate::exchange::{Counters, JobRecord, Mode, Ran};
 
     #[test]
     fn largest_part_comes_first_and_empty_parts_are_left_out() {
@@ -76,10 +113,33 @@ mod tests {
             let worker = worker.to_owned();
             counters.count(&JobRecord::new(Ran::Remote { mode: Mode::B, worker }));
         }
-        let text = render(&counters);
+        let text = render(&Statistics { counters, build: None });
         assert!(text.contains("remote     3 (100 %)"), "{text}");
         assert!(text.contains("REMOTE BY MODE  JOBS\nB                  3\n"), "{text}");
         assert!(text.contains("n2                 2\nn1                 1\n"), "{text}");
         assert!(!text.contains("LOCAL BECAUSE"), "{text}");
+    }
+    #[test]
+    fn last_build_is_told_with_its_bound() {
+        let build = BuildSummary {
+            jobs: 260,
+            remote: 240,
+            work_us: 302_000_000,
+            client_cpu_us: 18_250_000,
+            wall_us: 20_000_000,
+            bound: Bound {
+                area_us: 17_800_000,
+                ..Bound::default()
+            },
+            wall_over_bound_milli: 1123,
+            ..BuildSummary::default()
+        };
+        let text = last_build(&build);
+        assert!(text.contains("jobs       260, 240 of them on workers\n"), "{text}");
+        assert!(
+            text.contains("at least   17.80 s (work over all slots)\nratio      1.12\n"),
+            "{text}"
+        );
+        assert!(!last_build(&BuildSummary::default()).contains("ratio"));
     }
 }

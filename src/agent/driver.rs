@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::build_log::{BuildLog, Entry};
+use super::builds::EndedJob;
 use super::check;
 use super::closures::{Closures, Unit};
 use super::compiler_run::{CompilerRun, CompilerRunner};
@@ -27,7 +29,7 @@ use super::preparation::{Order, Trouble, argv0};
 use super::race::RaceBudget;
 use super::socket::Answer;
 use super::toolchain_resolve::{Resolved, Toolchains, Unresolved};
-use super::watch::Watch;
+use super::watch::{self, Watch};
 use crate::compile::{self, Verdict, exactness, local_preprocess, text_exactness};
 use crate::exchange::{CompileRequest, Compiler, Complaint, Connection, DEPTH, Finished, LocalRun, Reply, Wish};
 use crate::ids::Name;
@@ -39,7 +41,7 @@ mod costs;
 #[cfg(test)]
 mod tests;
 
-use costs::{guess_memory, local_command};
+use costs::{ended, guess_memory, local_command};
 
 /// For one local preprocessor run; whole minutes are possible on a loaded board.
 const PREPROCESS_WAIT: Duration = Duration::from_secs(600);
@@ -72,6 +74,8 @@ pub struct Driver<F> {
     pub learned: Arc<Learned>,
     /// What second copies have cost.
     pub races: Mutex<RaceBudget>,
+    /// The last build.
+    pub builds: BuildLog,
     /// Owner of all tasks.
     pub tasks: Tasks,
     /// A directory for short-lived files.
@@ -90,6 +94,7 @@ impl<F: Farm> Driver<F> {
         let mut job = Job::new(request);
         let mut flow = Flow::new(job.request.wish, job.compiler_named());
         let mut shown = self.watch.enter(&job.request);
+        let entry = self.builds.enter();
         loop {
             let began = Instant::now();
             shown.phase(flow.action(), &job.worker);
@@ -102,8 +107,8 @@ impl<F: Farm> Driver<F> {
                 Action::Run => ("run", self.run(&mut job).await),
                 Action::Check => ("check", self.check(&mut job).await),
                 Action::Deliver => ("deliver", self.deliver(&mut job).await),
-                Action::Finish => return self.finish(job, &flow),
-                Action::RunHere(why) => return self.run_here(job, &flow, why, pid).await,
+                Action::Finish => return self.finish(job, &flow, entry),
+                Action::RunHere(why) => return self.run_here(job, &flow, why, pid, entry).await,
                 Action::Fail(reason) => return self.fail(&job, reason),
             };
             job.phase(name, began);
@@ -343,9 +348,7 @@ impl<F: Farm> Driver<F> {
         job.carried(ran.bytes_sent, ran.bytes_received);
         let outcome = ran.outcome;
         let success = outcome.status.success();
-        if success {
-            self.learn(job, &outcome.usage);
-        }
+        self.learn(job, &outcome);
         let said = Said {
             success,
             spoke: !outcome.stdout.is_empty() || !outcome.stderr.is_empty(),
@@ -395,7 +398,7 @@ impl<F: Farm> Driver<F> {
         Ok(Event::Delivered)
     }
 
-    fn finish(&self, mut job: Job<F::Place>, flow: &Flow) -> Answer {
+    fn finish(&self, mut job: Job<F::Place>, flow: &Flow, entry: Entry) -> Answer {
         let Some(outcome) = &mut job.outcome else {
             return Reply::Failed(Complaint::new("a job ended without an answer")).into();
         };
@@ -404,40 +407,48 @@ impl<F: Farm> Driver<F> {
             stdout: std::mem::take(&mut outcome.stdout),
             stderr: std::mem::take(&mut outcome.stderr),
         };
+        let (source, work, power) = (watch::source(&job.request.argv), job.work, job.power);
         let mut account = job.account_of_remote(flow.mode(), flow.failures());
         account.success = finished.status.success();
+        let ended = EndedJob {
+            work,
+            power,
+            ..ended(source, &account)
+        };
+        self.end(entry, ended);
         self.ledger.record(account);
         Reply::Finished(finished).into()
     }
 
-    async fn run_here(&self, mut job: Job<F::Place>, flow: &Flow, why: Why, pid: u32) -> Answer {
+    async fn run_here(&self, mut job: Job<F::Place>, flow: &Flow, why: Why, pid: u32, entry: Entry) -> Answer {
         let Some((program, flags)) = local_compiler(&job) else {
             return self.fail(&job, Reason::ToolchainUnknown);
         };
         let began = Instant::now();
-        let (held, niceness): (Option<Box<dyn Send>>, u8) = match job.here.take() {
-            Some(stay) => (Some(Box::new(self.learns_here(&mut job, stay))), local_share::NICENESS),
-            // Somebody waits for it who has a place already.
-            None if job.request.variable(DEPTH).is_some() => (None, 0),
-            None => {
+        let by_choice = job.here.take();
+        // One that another command waits for, which has a place already, takes none.
+        let nested = job.request.variable(DEPTH).is_some();
+        let place = match &by_choice {
+            None if !nested => {
                 let command = local_command(&job, pid);
-                let place = self.slots.take(command, || guess_memory(&job)).await;
-                (Some(Box::new(place)), 0)
+                Some(self.slots.take(command, || guess_memory(&job)).await)
             }
+            _ => None,
         };
         job.phase("local_slot", began);
-        self.ledger.record(job.account_of_local(why, flow.failures()));
+        let niceness = if by_choice.is_some() { local_share::NICENESS } else { 0 };
+        let (source, traits) = (watch::source(&job.request.argv), job.traits.take());
+        let account = job.account_of_local(why, flow.failures());
+        let runs = self.runs_here(ended(source, &account), entry, by_choice.zip(traits), place);
+        self.ledger.record(account);
         Answer {
             reply: Reply::RunLocally(LocalRun {
                 program,
                 flags,
-                connection: match held.is_some() {
-                    true => Connection::Inherit,
-                    false => Connection::Close,
-                },
+                connection: if nested { Connection::Close } else { Connection::Inherit },
                 niceness,
             }),
-            until_gone: held,
+            until_gone: (!nested).then(|| Box::new(runs) as Box<dyn Send>),
         }
     }
 

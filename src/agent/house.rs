@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::broker::Broker;
+use super::build_log::BuildLog;
 use super::closures::Closures;
 use super::cluster::Cluster;
 use super::compiler_run::CompilerRunner;
@@ -23,7 +24,9 @@ use super::watch::Watch;
 use crate::digest::Digest;
 use crate::exchange::place::{Place, pushed_definitions};
 use crate::exchange::settings::Settings;
-use crate::exchange::{AgentReport, CompileRequest, Complaint, Counters, JobRecord, Reply, Zero};
+use crate::exchange::{
+    AgentReport, BuildTrace, CompileRequest, Complaint, JobRecord, Reply, ReportedFarm, Statistics, Zero,
+};
 use crate::includes::source_tree::disk::{Bounds, DiskTree};
 use crate::runtime::tasks::Tasks;
 
@@ -111,6 +114,7 @@ impl<F: Farm> Agent<F> {
                 ledger,
                 learned,
                 races: Mutex::default(),
+                builds: BuildLog::new(settings.share_cores),
                 tasks: tasks.clone(),
                 scratch,
                 watch: Watch::default(),
@@ -143,10 +147,18 @@ impl<F: Farm> Service for Agent<F> {
         }
     }
 
-    async fn stats(&self, zero: Zero) -> Result<Counters, Complaint> {
+    async fn stats(&self, zero: Zero) -> Result<Statistics, Complaint> {
         let ledger = self.driver.ledger.clone();
         let told = self.driver.tasks.blocking(move || ledger.stats(zero)).await;
-        told.map_err(|error| Complaint::from_error(&error))
+        let counters = told.map_err(|error| Complaint::from_error(&error))?;
+        Ok(Statistics {
+            counters,
+            build: self.driver.builds.summary(),
+        })
+    }
+
+    async fn trace(&self) -> Option<BuildTrace> {
+        self.driver.builds.trace()
     }
 
     async fn why(&self, path: PathBuf) -> Result<Vec<JobRecord>, Complaint> {
@@ -163,6 +175,11 @@ impl<F: Farm> Service for Agent<F> {
             uptime_s: self.started.elapsed().as_secs(),
             coordinator: self.driver.farm.coordinator(),
             link: self.driver.farm.link(),
+            farm: self.driver.farm.view().map(|view| ReportedFarm {
+                slots: view.slots_total,
+                busy: view.slots_busy,
+                my_share: view.my_share_slots,
+            }),
             jobs,
             remarks,
         }

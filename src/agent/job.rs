@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::broker::Stay;
 use super::fallback::Reason;
@@ -11,6 +11,7 @@ use super::forecast::{Features, Prediction};
 use super::preparation::{Order, Prepared, Trouble};
 use super::toolchain_resolve::{Resolved, Unresolved};
 use crate::compile::CompileCommand;
+use crate::exchange::journal::output_of;
 use crate::exchange::{CompileRequest, Compiler, Complaint, Driver, JobRecord, Mode, Race, Ran};
 use crate::ids::{Name, ToolchainId};
 use crate::job::{Outcome, Output};
@@ -70,6 +71,8 @@ pub struct Job<P> {
     pub prediction: Option<Prediction>,
     /// Power of the place that it ran at.
     pub power: f64,
+    /// What it turned out to cost there.
+    pub work: Option<Duration>,
     /// Set when it runs here by choice.
     pub here: Option<Stay>,
     /// The compiler's answer, less what is to be delivered.
@@ -96,6 +99,7 @@ impl<P> Job<P> {
             traits: None,
             prediction: None,
             power: 1.0,
+            work: None,
             here: None,
             outcome: None,
             outputs: Vec::new(),
@@ -189,8 +193,11 @@ impl<P> Job<P> {
 
     fn written(&self) -> Vec<PathBuf> {
         let cwd = &self.request.cwd;
-        let output = |command: &Arc<CompileCommand>| cwd.join(&command.output);
-        self.command.iter().map(output).collect()
+        let output = match &self.command {
+            Some(command) => Some(cwd.join(&command.output)),
+            None => output_of(&self.request.argv).map(|output| cwd.join(output)),
+        };
+        output.into_iter().collect()
     }
 
     fn toolchain_name(&self) -> String {

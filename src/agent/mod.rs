@@ -4,6 +4,8 @@
 //! the rest is plumbing around them.
 
 pub mod broker;
+pub mod build_log;
+pub mod builds;
 pub mod check;
 pub mod closures;
 pub mod cluster;

@@ -46,12 +46,15 @@ impl RaceBudget {
 
     /// Decides whether an overdue job of that much work, at a place of `power`, gets a second copy; if so, it counts.
     pub fn may_race(&mut self, work: Duration, power: f64, farm: Option<FarmView>) -> bool {
-        let Some(farm) = farm else { return false };
-        let as_fast = f64::from(farm.fastest_milli) / 1000.0 >= power;
+        // Without a word about the farm the coordinator decides alone: it serves a race last.
+        let has_place = farm.is_none_or(|farm| {
+            let as_fast = f64::from(farm.fastest_milli) / 1000.0 >= power;
+            as_fast && farm.slots_busy < farm.slots_total && farm.queued == 0
+        });
         let work_s = work.as_secs_f64();
         let allowed = BUDGET_FIRST.as_secs_f64() + BUDGET * self.done_s;
         let fits = self.copies_s + work_s <= allowed || self.copies_s == 0.0;
-        let may = as_fast && farm.slots_busy < farm.slots_total && farm.queued == 0 && fits;
+        let may = has_place && fits;
         if may {
             self.copies_s += work_s;
         }
@@ -148,7 +151,7 @@ mod tests {
                 1.0,
                 false,
             ),
-            (None, 1.0, false),
+            (None, 1.0, true),
         ];
         for (view, power, expected) in rows {
             assert_eq!(

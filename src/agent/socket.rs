@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exchange::frame::{HEADER_BYTES, Header, Meeting, meet};
 use crate::exchange::place::Place;
-use crate::exchange::{AgentReport, CompileRequest, Complaint, Counters, JobRecord, Reply, Request, Zero, codec};
+use crate::exchange::{
+    AgentReport, BuildTrace, CompileRequest, Complaint, JobRecord, Reply, Request, Statistics, Zero, codec,
+};
 use crate::runtime::tasks::Tasks;
 use crate::runtime::unix_socket;
 
@@ -35,7 +37,9 @@ pub trait Service: Send + Sync + 'static {
     /// Runs a compile, or says how to. Returns soon after `caller.gone` fires.
     fn compile(&self, request: CompileRequest, caller: Caller) -> impl Future<Output = Answer> + Send;
     /// Tells the counters, and starts them again if asked to.
-    fn stats(&self, zero: Zero) -> impl Future<Output = Result<Counters, Complaint>> + Send;
+    fn stats(&self, zero: Zero) -> impl Future<Output = Result<Statistics, Complaint>> + Send;
+    /// Tells the last build, job by job.
+    fn trace(&self) -> impl Future<Output = Option<BuildTrace>> + Send;
     /// Tells what is known of the jobs that wrote `path`, newest first.
     fn why(&self, path: PathBuf) -> impl Future<Output = Result<Vec<JobRecord>, Complaint>> + Send;
     /// Tells what the agent is doing.
@@ -282,6 +286,7 @@ impl<S: Service> House<S> {
             Ok(Request::Compile(request)) => self.compile(request, pid, stream).await,
             Ok(Request::Stats(zero)) => or_complain(self.service.stats(zero).await, Reply::Stats),
             Ok(Request::Why(path)) => or_complain(self.service.why(path).await, Reply::Why),
+            Ok(Request::Trace) => Reply::Trace(self.service.trace().await).into(),
             Ok(Request::Status) => Reply::Status(self.service.report().await).into(),
             Ok(Request::Retire) => {
                 self.retire.notify_one();

@@ -111,7 +111,7 @@ impl Drop for Entry {
 }
 
 /// Shows the last word that is no option and no option's value as far as one can see: the source, mostly.
-fn source(words: &[std::ffi::OsString]) -> String {
+pub fn source(words: &[std::ffi::OsString]) -> String {
     let plain = |word: &&std::ffi::OsString| !word.as_encoded_bytes().starts_with(b"-");
     let is_source = |word: &&std::ffi::OsString| {
         let name = std::path::Path::new(word);

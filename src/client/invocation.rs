@@ -24,6 +24,7 @@ pub const COMMANDS: &[&str] = &[
     "stats",
     "status",
     "toolchain",
+    "trace",
     "version",
     "why",
 ];

@@ -24,7 +24,7 @@ use super::surroundings::{self, Environment};
 use crate::compile::{self, LocalReason};
 use crate::exchange::place;
 use crate::exchange::{
-    CompileRequest, Compiler, Complaint, Connection, Driver, Finished, LocalRun, Reply, Request, Wish, journal,
+    CompileRequest, Compiler, Complaint, Connection, DEPTH, Driver, Finished, LocalRun, Reply, Request, Wish, journal,
 };
 use crate::job::{Status, Terminal};
 
@@ -65,6 +65,11 @@ fn attempt(command: Command, env: Environment) -> Ending {
             return run_here(known, &job.command.args);
         }
         if let Some(reason) = job.certainly_local() {
+            if reason == LocalReason::Link
+                && let Some(ending) = job.ask_for_room()
+            {
+                return ending;
+            }
             job.note(reason.name());
             return run_here(known, &job.command.args);
         }
@@ -141,6 +146,20 @@ impl Job {
             },
         };
         compile::quick_local(&self.command.args, driver)
+    }
+
+    /// Lets an agent that runs say when a link may start, so that many of them do not fill the memory; `None` when none
+    /// does. Tests of build systems are small, and come one after the other.
+    fn ask_for_room(&self) -> Option<Ending> {
+        let nested = self.env.get(DEPTH).is_some();
+        if nested || self.command.args.iter().any(|word| compile::is_probe(word)) {
+            return None;
+        }
+        let place = surroundings::place(&self.env, self.state_dir.clone()?);
+        match link::ask(&place, &Request::Compile(self.request()), WhenAbsent::GiveUp) {
+            Ok((Reply::RunLocally(run), stream)) => Some(self.run_as_told(&run, stream)),
+            _ => None,
+        }
     }
 
     fn ask_agent(&self) -> Ending {

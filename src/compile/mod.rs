@@ -39,6 +39,7 @@ pub use language::{Driver, Language};
 pub use options::{MacroAction, RequiredKind};
 pub use parse::{LocalCommand, Verdict, parse};
 pub use preprocessed::{NotExact, exactness, local_preprocess, remote_compile, text_exactness};
+pub use probe::is_probe;
 pub use quick::quick_local;
 pub use reason::LocalReason;
 pub use rewrite::with_full_dependencies;

@@ -23,7 +23,7 @@ const CMAKE_STEMS: [&[u8]; 12] = [
 ];
 
 /// Returns whether `path`, a source or an output, belongs to a test of autoconf, CMake or meson.
-pub(super) fn is_probe(path: &OsStr) -> bool {
+pub fn is_probe(path: &OsStr) -> bool {
     let bytes = path.as_bytes();
     let (directories, name) = match memchr::memrchr(b'/', bytes) {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),

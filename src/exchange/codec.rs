@@ -57,6 +57,7 @@ pub fn encode_request(request: &Request) -> Result<Vec<u8>, Malformed> {
         }
         Request::Status => out.byte(3),
         Request::Retire => out.byte(4),
+        Request::Trace => out.byte(5),
     }
     out.finish()
 }
@@ -74,6 +75,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, Malformed> {
         2 => Request::Why(PathBuf::from(from.os_string()?)),
         3 => Request::Status,
         4 => Request::Retire,
+        5 => Request::Trace,
         _ => return Err(Malformed::Value("request")),
     };
     from.finish(request)
@@ -108,6 +110,7 @@ pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, Malformed> {
         Reply::Why(records) => out.json(5, records),
         Reply::Status(report) => out.json(6, report),
         Reply::Retiring => out.byte(7),
+        Reply::Trace(trace) => out.json(8, trace),
     }
     out.finish()
 }
@@ -148,6 +151,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, Malformed> {
         5 => Reply::Why(from.json("why")?),
         6 => Reply::Status(from.json("report")?),
         7 => Reply::Retiring,
+        8 => Reply::Trace(from.json("trace")?),
         _ => return Err(Malformed::Value("reply")),
     };
     from.finish(reply)

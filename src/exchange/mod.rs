@@ -8,6 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+pub mod build;
 pub mod codec;
 pub mod complaint;
 pub mod counters;
@@ -19,10 +20,11 @@ pub mod record;
 pub mod report;
 pub mod settings;
 
+pub use build::{BuildSummary, BuildTrace};
 pub use complaint::Complaint;
 pub use counters::Counters;
-pub use record::{JobRecord, Mode, Race, Ran};
-pub use report::{AgentReport, ReportedJob};
+pub use record::{JobRecord, Mode, Phase, Race, Ran};
+pub use report::{AgentReport, ReportedFarm, ReportedJob, Statistics};
 
 use crate::ids::Name;
 use crate::job::{Status, Terminal};
@@ -41,6 +43,8 @@ pub enum Request {
     Why(PathBuf),
     /// Tell what the agent is doing.
     Status,
+    /// Tell the last build, job by job.
+    Trace,
     /// Take no more jobs, finish those at hand, and end.
     Retire,
 }
@@ -128,13 +132,15 @@ pub enum Reply {
     /// This agent takes no more requests: start another one.
     Superseded,
     /// Answer to [`Request::Stats`].
-    Stats(Counters),
+    Stats(Statistics),
     /// Answer to [`Request::Why`], newest first.
     Why(Vec<JobRecord>),
     /// Answer to [`Request::Status`].
     Status(AgentReport),
     /// Answer to [`Request::Retire`].
     Retiring,
+    /// Answer to [`Request::Trace`]; `None`: no build since the agent started.
+    Trace(Option<BuildTrace>),
 }
 
 /// The compiler's answer, less its files.

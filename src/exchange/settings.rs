@@ -103,7 +103,7 @@ impl Settings {
             });
         }
         let share_cores = match user.local_share.or(system.local_share).unwrap_or(true) {
-            true => given.processors.min(local_slots),
+            true => local_slots,
             false => 0,
         };
         let coordinator = given.coordinator.filter(|text| !text.is_empty());
@@ -197,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn no_more_cores_are_shared_than_there_are_and_none_when_that_is_switched_off() {
+    fn all_local_slots_are_shared_and_none_when_that_is_switched_off() {
         for (text, expected) in [
             ("", 2),
             ("local_slots = 1", 1),
-            ("local_slots = 9", 2),
+            ("local_slots = 9", 9),
             ("local_share = false", 0),
         ] {
             let given = Given {

@@ -3,4 +3,5 @@
 mod bits;
 mod failures;
 mod farm;
+mod placing;
 mod ways;

@@ -28,6 +28,7 @@ const PURE: &[&str] = &[
     "src/protocol/token.rs",
     "src/runtime/backoff.rs",
     "src/client/invocation.rs",
+    "src/agent/builds.rs",
     "src/agent/flags_class.rs",
     "src/agent/flow.rs",
     "src/agent/forecast.rs",

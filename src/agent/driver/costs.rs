@@ -7,20 +7,22 @@ use std::time::{Duration, Instant};
 
 use super::Driver;
 use crate::agent::broker::Stay;
+use crate::agent::build_log::Entry;
+use crate::agent::builds::EndedJob;
 use crate::agent::fallback::Reason;
 use crate::agent::farm::{Farm, Placed, Ran, Want};
 use crate::agent::forecast::{Observation, Prediction, work_of};
 use crate::agent::job::{Job, Traits};
 use crate::agent::learned::Learned;
-use crate::agent::local_slots::Command;
+use crate::agent::local_slots::{Command, LocalPlace};
 use crate::agent::placing::{Ask, Reach};
 use crate::agent::preparation::{Prepared, Trouble};
 use crate::agent::race;
 use crate::digest::Digest;
-use crate::exchange::Race;
 use crate::exchange::journal::output_of;
+use crate::exchange::{JobRecord, Phase, Race};
 use crate::ids::Name;
-use crate::job::Usage;
+use crate::job::Outcome;
 
 /// What a linker is taken to need whatever it links, bytes.
 const LINKER_BYTES: u64 = 32 << 20;
@@ -41,10 +43,14 @@ impl<F: Farm> Driver<F> {
         }
     }
 
-    /// Learns from a compile that a worker ran.
-    pub(super) fn learn(&self, job: &Job<F::Place>, usage: &Usage) {
-        let Some(traits) = &job.traits else { return };
+    /// Learns from a compile that a worker ran. What a compile costs that fails says nothing about one that does not.
+    pub(super) fn learn(&self, job: &mut Job<F::Place>, outcome: &Outcome) {
+        let usage = &outcome.usage;
         let work = work_of(usage.user + usage.system, usage.wall, job.power);
+        job.work = Some(work);
+        let Some(traits) = job.traits.as_ref().filter(|_| outcome.status.success()) else {
+            return;
+        };
         let seen = Observation {
             work,
             memory_bytes: usage.memory_peak_bytes,
@@ -53,14 +59,28 @@ impl<F: Farm> Driver<F> {
         self.budget().handle_done(work);
     }
 
-    /// Lets the end of a compile that runs here by choice teach what it cost.
-    pub(super) fn learns_here(&self, job: &mut Job<F::Place>, stay: Stay) -> LearnsHere {
-        LearnsHere {
+    /// Keeps what a command holds while it runs here.
+    pub(super) fn runs_here(
+        &self,
+        job: EndedJob,
+        entry: Entry,
+        by_choice: Option<(Stay, Traits)>,
+        place: Option<LocalPlace>,
+    ) -> RunsHere {
+        RunsHere {
             learned: self.learned.clone(),
-            traits: job.traits.take(),
+            by_choice,
+            _place: place,
             began: Instant::now(),
-            stay,
+            job: Some((job, entry)),
+            slots: self.farm.view().map_or(0, |view| view.slots_total),
         }
+    }
+
+    /// Counts a job's end.
+    pub(super) fn end(&self, entry: Entry, job: EndedJob) {
+        let slots = self.farm.view().map_or(0, |view| view.slots_total);
+        entry.end(job, slots, self.learned.power_here());
     }
 
     /// Runs a job at its place, and at a second one when it is far beyond its prediction.
@@ -158,22 +178,50 @@ async fn finished_too<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// A compile that runs here by choice, until it ends.
-pub(super) struct LearnsHere {
-    learned: Arc<Learned>,
-    traits: Option<Traits>,
-    began: Instant,
-    stay: Stay,
+/// Returns what the account says of a job that ends now.
+pub(super) fn ended(source: String, account: &JobRecord) -> EndedJob {
+    EndedJob {
+        source,
+        began: Instant::now(),
+        phases: account.phases.clone(),
+        ran: account.ran.clone(),
+        success: account.success,
+        work: None,
+        power: 1.0,
+        helped: Duration::ZERO,
+        bytes: account.bytes_sent + account.bytes_received,
+    }
 }
 
-impl Drop for LearnsHere {
+/// A command that runs here, until it ends.
+pub(super) struct RunsHere {
+    learned: Arc<Learned>,
+    by_choice: Option<(Stay, Traits)>,
+    _place: Option<LocalPlace>,
+    began: Instant,
+    job: Option<(EndedJob, Entry)>,
+    slots: u32,
+}
+
+impl Drop for RunsHere {
     fn drop(&mut self) {
-        let took: Duration = self.began.elapsed();
-        if let Some(traits) = &self.traits
-            && self.stay.is_undisturbed()
-        {
-            self.learned.observe_here(traits.features(), took);
+        let took = self.began.elapsed();
+        let Some((mut job, entry)) = self.job.take() else {
+            return;
+        };
+        job.phases.push(Phase {
+            name: "local_run".to_owned(),
+            took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        });
+        if let Some((stay, traits)) = &self.by_choice {
+            job.helped = took;
+            job.power = self.learned.power_here();
+            job.work = Some(took.mul_f64(job.power));
+            if stay.is_undisturbed() {
+                self.learned.observe_here(traits.features(), took);
+            }
         }
+        entry.end(job, self.slots, self.learned.power_here());
     }
 }
 

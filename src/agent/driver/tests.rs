@@ -271,7 +271,7 @@ impl World {
     }
 
     async fn counters(&self) -> Counters {
-        self.agent.stats(Zero::Keep).await.unwrap()
+        self.agent.stats(Zero::Keep).await.unwrap().counters
     }
 
     /// Compiles and asserts that it ended in a local run for `reason`, after `fallbacks`.

@@ -40,7 +40,11 @@ impl Service for Fake {
         Reply::Superseded.into()
     }
 
-    async fn stats(&self, _: Zero) -> Result<Counters, Complaint> {
+    async fn trace(&self) -> Option<BuildTrace> {
+        None
+    }
+
+    async fn stats(&self, _: Zero) -> Result<Statistics, Complaint> {
         Err(Complaint::new("no disk"))
     }
 

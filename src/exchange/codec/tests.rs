@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::exchange::{AgentReport, Counters, JobRecord, Mode, Ran};
+use crate::exchange::{AgentReport, BuildSummary, BuildTrace, Counters, JobRecord, Mode, Ran, Statistics};
 
 fn os_string() -> impl Strategy<Value = OsString> {
     prop::collection::vec(1..=255u8, 0..20).prop_map(OsString::from_vec)
@@ -78,6 +78,7 @@ fn plain_requests_come_back() {
     for request in [
         Request::Stats(Zero::Keep),
         Request::Stats(Zero::Reset),
+        Request::Trace,
         Request::Why("/a/b.o".into()),
         Request::Status,
         Request::Retire,
@@ -112,7 +113,12 @@ fn replies_come_back() {
         }),
         Reply::Failed(Complaint::new("no").because("so").hint("try")),
         Reply::Superseded,
-        Reply::Stats(Counters::default()),
+        Reply::Stats(Statistics {
+            counters: Counters::default(),
+            build: Some(BuildSummary::default()),
+        }),
+        Reply::Trace(None),
+        Reply::Trace(Some(BuildTrace::default())),
         Reply::Why(vec![record]),
         Reply::Status(AgentReport::default()),
         Reply::Retiring,

@@ -148,6 +148,11 @@ impl TestFarm {
         }
     }
 
+    /// Sends a worker a signal.
+    pub fn signal_worker(&self, name: &str, signal: Signal) {
+        self.workers[name].signal(signal);
+    }
+
     /// Gives the farm the toolchain `arm926`.
     pub fn push(&self) {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("toolchains/arm926.toml");

@@ -1,0 +1,328 @@
+//! Which jobs make one build, what it cost, and how soon it could have been done.
+//!
+//! Pure: `now` and readings are handed in. A build begins with the first job after [`PAUSE`] without any and goes on until
+//! the next begins. Only the last is kept, with at most [`JOBS_MAX`] of its jobs one by one; its sums count all.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::exchange::build::{BuildSummary, BuildTrace, LONGEST_MAX, Means, TracedJob};
+use crate::exchange::{Phase, Ran};
+
+/// Without a job that long, the next one begins another build.
+pub const PAUSE: Duration = Duration::from_secs(10);
+/// Jobs kept one by one: some 4 MB.
+pub const JOBS_MAX: usize = 10_000;
+/// How often the kernel's counter of CPU time is worth a look.
+const CPU_EVERY: Duration = Duration::from_secs(1);
+
+/// A job that has ended.
+#[derive(Debug)]
+pub struct EndedJob {
+    /// What was compiled, made printable.
+    pub source: String,
+    /// When it came.
+    pub began: Instant,
+    /// What it went through.
+    pub phases: Vec<Phase>,
+    /// Where it ran.
+    pub ran: Ran,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// Its work on a reference core, when it could be distributed.
+    pub work: Option<Duration>,
+    /// Power of the slot that ran it: work per second.
+    pub power: f64,
+    /// How long it ran here by choice.
+    pub helped: Duration,
+    /// Bytes sent and received.
+    pub bytes: u64,
+}
+
+/// What is known of this machine and of the farm at the end of a job.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Surroundings {
+    /// CPU time that this machine has spent since it booted.
+    pub cpu: Option<Duration>,
+    /// Slots of the farm; 0 when that is not known.
+    pub slots: u32,
+    /// Power of a core here.
+    pub power_here: f64,
+}
+
+#[derive(Debug)]
+struct Build {
+    began: Instant,
+    began_unix_ms: u64,
+    last_end: Instant,
+    jobs: Vec<TracedJob>,
+    sums: BuildSummary,
+    longest_us: Vec<u64>,
+    helped: Duration,
+    cpu_at_begin: Option<Duration>,
+    cpu_now: Option<(Duration, Instant)>,
+    /// By worker: the power of its slots, and how many were seen busy at once.
+    workers: BTreeMap<String, (f64, usize)>,
+    running: BTreeMap<String, Vec<(Instant, Instant)>>,
+    bytes_per_second: f64,
+    around: Surroundings,
+}
+
+/// The last build.
+#[derive(Debug)]
+pub struct Builds {
+    cores: u32,
+    under_way: usize,
+    build: Option<Build>,
+}
+
+impl Builds {
+    /// Starts without a build, on a machine of so many cores.
+    pub fn new(cores: u32) -> Self {
+        Self {
+            cores,
+            under_way: 0,
+            build: None,
+        }
+    }
+
+    /// Tells whether a job that comes now begins a build, for which a reading of the CPU time is wanted.
+    pub fn begins(&self, now: Instant) -> bool {
+        let paused = |build: &Build| now >= build.last_end + PAUSE;
+        self.under_way == 0 && self.build.as_ref().is_none_or(paused)
+    }
+
+    /// Counts a job that comes.
+    pub fn handle_began(&mut self, now: Instant, unix_ms: u64, cpu: Option<Duration>) {
+        if self.begins(now) {
+            self.build = Some(Build {
+                began: now,
+                began_unix_ms: unix_ms,
+                last_end: now,
+                jobs: Vec::new(),
+                sums: BuildSummary::default(),
+                longest_us: Vec::new(),
+                helped: Duration::ZERO,
+                cpu_at_begin: cpu,
+                cpu_now: None,
+                workers: BTreeMap::new(),
+                running: BTreeMap::new(),
+                bytes_per_second: 0.0,
+                around: Surroundings::default(),
+            });
+        }
+        self.under_way += 1;
+    }
+
+    /// Tells whether a reading of the CPU time is wanted at the end of a job.
+    pub fn wants_cpu(&self, now: Instant) -> bool {
+        let last = self.build.as_ref().and_then(|build| build.cpu_now);
+        self.under_way <= 1 || last.is_none_or(|(_, at)| now >= at + CPU_EVERY)
+    }
+
+    /// Counts a job that has gone away without an end.
+    pub fn handle_left(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// Counts a job that has ended.
+    pub fn handle_ended(&mut self, job: EndedJob, around: Surroundings, now: Instant) {
+        self.handle_left();
+        if let Some(build) = &mut self.build {
+            build.add(job, around, now);
+        }
+    }
+
+    /// Returns the last build's summary, if there was a build.
+    pub fn summary(&self) -> Option<BuildSummary> {
+        self.build.as_ref().map(|build| build.summary(self.cores))
+    }
+
+    /// Returns the last build, job by job.
+    pub fn trace(&self) -> Option<BuildTrace> {
+        let build = self.build.as_ref()?;
+        let jobs = build.jobs.clone();
+        Some(BuildTrace {
+            left_out: build.sums.jobs - jobs.len() as u64,
+            summary: build.summary(self.cores),
+            jobs,
+        })
+    }
+}
+
+impl Build {
+    fn add(&mut self, job: EndedJob, around: Surroundings, now: Instant) {
+        self.last_end = now;
+        self.sums.jobs += 1;
+        self.sums.bytes += job.bytes;
+        self.helped += job.helped;
+        if let Some(cpu) = around.cpu {
+            self.cpu_now = Some((cpu, now));
+        }
+        self.around = Surroundings {
+            slots: around.slots.max(self.around.slots),
+            ..around
+        };
+        if let Some(work) = job.work {
+            let work = micros(work);
+            self.sums.work_us += work;
+            let at = self.longest_us.partition_point(|longer| *longer >= work);
+            self.longest_us.insert(at, work);
+            self.longest_us.truncate(LONGEST_MAX);
+        }
+        if let Ran::Remote { worker, .. } = &job.ran {
+            self.sums.remote += 1;
+            let run = job.phases.iter().find(|phase| phase.name == "run");
+            let run = Duration::from_micros(run.map_or(0, |phase| phase.took_us));
+            self.see_slot(worker, job.power, now.checked_sub(run).unwrap_or(now), now);
+            if job.bytes > 1 << 20 && run > Duration::ZERO {
+                self.bytes_per_second = self.bytes_per_second.max(job.bytes as f64 / run.as_secs_f64());
+            }
+        }
+        if self.jobs.len() < JOBS_MAX {
+            self.jobs.push(TracedJob {
+                source: job.source,
+                began_us: micros(job.began.saturating_duration_since(self.began)),
+                phases: job.phases,
+                ran: job.ran,
+                success: job.success,
+            });
+        }
+    }
+
+    /// Counts how many jobs a worker was seen to run at once.
+    fn see_slot(&mut self, worker: &str, power: f64, began: Instant, ended: Instant) {
+        let runs = self.running.entry(worker.to_owned()).or_default();
+        // Ends come in order, so what ended before this one began can be forgotten by the next that begins later.
+        runs.retain(|(_, end)| *end > began);
+        runs.push((began, ended));
+        let at_once = runs.len();
+        let seen = self.workers.entry(worker.to_owned()).or_insert((power, 0));
+        seen.0 = power;
+        seen.1 = seen.1.max(at_once);
+    }
+
+    fn summary(&self, cores: u32) -> BuildSummary {
+        let mut summary = self.sums.clone();
+        summary.began_unix_ms = self.began_unix_ms;
+        summary.wall_us = micros(self.last_end.saturating_duration_since(self.began));
+        if let (Some(begin), Some((now, _))) = (self.cpu_at_begin, self.cpu_now) {
+            let spent = now.saturating_sub(begin).saturating_sub(self.helped);
+            summary.client_cpu_us = micros(spent);
+        }
+        let power_here = self.around.power_here.max(0.001);
+        let mut slots: Vec<f64> = Vec::new();
+        for (power, count) in self.workers.values() {
+            slots.extend(std::iter::repeat_n(*power, *count));
+        }
+        // Slots that were never busy at once with others, or not at all: as strong as the others are in the mean.
+        let unseen = (self.around.slots as usize).saturating_sub(slots.len());
+        if !slots.is_empty() {
+            let mean = slots.iter().sum::<f64>() / slots.len() as f64;
+            slots.extend(std::iter::repeat_n(mean, unseen));
+        }
+        slots.extend(std::iter::repeat_n(power_here, cores as usize));
+        summary.set_bound(&Means {
+            longest_us: &self.longest_us,
+            slots: &slots,
+            cores,
+            power_here,
+            bytes_per_second: Some(self.bytes_per_second).filter(|speed| *speed > 0.0),
+        });
+        summary
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::Mode;
+
+    fn remote(worker: &str, began: Instant, run_ms: u64) -> EndedJob {
+        EndedJob {
+            source: "a.c".into(),
+            began,
+            phases: vec![Phase {
+                name: "run".into(),
+                took_us: run_ms * 1000,
+            }],
+            ran: Ran::Remote {
+                mode: Mode::A,
+                worker: worker.into(),
+            },
+            success: true,
+            work: Some(Duration::from_millis(run_ms)),
+            power: 1.0,
+            helped: Duration::ZERO,
+            bytes: 10,
+        }
+    }
+
+    fn around(cpu_s: u64) -> Surroundings {
+        Surroundings {
+            cpu: Some(Duration::from_secs(cpu_s)),
+            slots: 2,
+            power_here: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_build_is_what_comes_without_a_long_pause() {
+        let (mut builds, start) = (Builds::new(2), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        for (began, ended) in [(0, 1000), (9000, 10_000), (19_000, 40_000), (50_000, 51_000)] {
+            builds.handle_began(at(began), began, None);
+            builds.handle_ended(remote("n1", at(began), 1000), around(0), at(ended));
+        }
+        let summary = builds.summary().unwrap();
+        assert_eq!((summary.jobs, summary.began_unix_ms), (1, 50_000));
+        builds.handle_began(at(60_999), 1, None);
+        assert_eq!(builds.summary().unwrap().began_unix_ms, 50_000);
+        builds.handle_left();
+        builds.handle_began(at(61_000), 61_000, None);
+        assert_eq!(builds.summary().unwrap().jobs, 0);
+    }
+
+    #[test]
+    fn sums_and_bound_of_a_build() {
+        let (mut builds, start) = (Builds::new(2), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        for _ in 0..4 {
+            builds.handle_began(start, 0, Some(Duration::from_secs(100)));
+        }
+        builds.handle_ended(remote("n1", start, 4000), around(102), at(4000));
+        builds.handle_ended(remote("n1", start, 4000), around(102), at(4000));
+        builds.handle_ended(remote("n1", start, 4000), around(104), at(8000));
+        let here = EndedJob {
+            ran: Ran::Local {
+                reason: "farm_full".into(),
+            },
+            phases: Vec::new(),
+            helped: Duration::from_secs(2),
+            ..remote("", start, 2000)
+        };
+        builds.handle_ended(here, around(104), at(8000));
+        let summary = builds.summary().unwrap();
+        assert_eq!((summary.jobs, summary.remote, summary.wall_us), (4, 3, 8_000_000));
+        assert_eq!((summary.work_us, summary.client_cpu_us), (14_000_000, 2_000_000));
+        // Two slots there, two cores here.
+        assert_eq!(summary.bound.area_us, 4_000_000);
+        assert_eq!(summary.bound.longest_us, 4_000_000);
+        assert_eq!(summary.wall_over_bound_milli, 2000);
+    }
+
+    #[test]
+    fn jobs_beyond_the_bound_are_counted_only() {
+        let (mut builds, now) = (Builds::new(1), Instant::now());
+        for _ in 0..JOBS_MAX + 5 {
+            builds.handle_began(now, 0, None);
+            builds.handle_ended(remote("n1", now, 1), around(0), now);
+        }
+        let trace = builds.trace().unwrap();
+        assert_eq!((trace.jobs.len(), trace.left_out), (JOBS_MAX, 5));
+    }
+}

@@ -1,0 +1,230 @@
+//! Where jobs run: on workers, here, or twice; and what is told of it afterwards.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::farm::{COMPILER, TestFarm, has_compiler};
+
+/// How long anything may take that is waited for here; a machine that builds other things too is slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Compiles for a second or two.
+const LONG: &str = "#define F(n) int f##n(int *a, int b) { for (int i = 0; i < b; i++) \
+    for (int j = i; j < b; j++) a[i] = a[j] * (a[j - i] + 7) ^ (a[i] >> (j & 7)); return a[b - 1]; }\n\
+    #define T(n) F(n##0) F(n##1) F(n##2) F(n##3) F(n##4) F(n##5) F(n##6) F(n##7)\n\
+    #define S(n) T(n##0) T(n##1) T(n##2) T(n##3) T(n##4) T(n##5) T(n##6) T(n##7)\nS(1) S(2) S(3)\n";
+
+fn wait_for<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A compile that may run wherever is best.
+fn anywhere(farm: &TestFarm, words: &[&str]) -> Command {
+    let mut command = farm.rdcc();
+    command.args(["--toolchain", "arm926", COMPILER]).args(words);
+    command
+}
+
+fn start(mut command: Command) -> Child {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts")
+}
+
+/// Gives this client more cores than any machine of tests keeps busy, so that one is always idle.
+fn many_cores(farm: &TestFarm) {
+    let dir = farm.path("home/.config/rdcc");
+    fs::create_dir_all(&dir).expect("created");
+    fs::write(dir.join("config.toml"), "local_slots = 256\n").expect("written");
+}
+
+#[test]
+fn a_full_farm_means_that_an_idle_core_here_takes_a_job() {
+    if !has_compiler() {
+        return;
+    }
+    let mut farm = TestFarm::new();
+    many_cores(&farm);
+    farm.start_worker("n1", 1);
+    farm.push();
+    farm.write("long.c", LONG);
+    farm.write("a.c", "int a;\n");
+    let long = start(farm.compile(&["-O3", "-c", "long.c"]));
+    wait_for("the long job's run", || {
+        farm.json(&["status"])
+            .to_string()
+            .contains("running on n1")
+            .then_some(())
+    });
+    farm.must(anywhere(&farm, &["-c", "a.c"]));
+    let stats = farm.stats();
+    assert_eq!(stats["local_by_reason"]["farm_full"], 1, "{stats:#}\n{}", farm.logs());
+    farm.assert_success(&long.wait_with_output().expect("ends"));
+    assert!(farm.src().join("a.o").exists() && farm.src().join("long.o").exists());
+}
+
+#[test]
+fn what_is_known_to_end_sooner_here_runs_here_unless_that_is_switched_off() {
+    if !has_compiler() {
+        return;
+    }
+    for share in [true, false] {
+        let mut farm = TestFarm::new();
+        many_cores(&farm);
+        if !share {
+            let file = farm.path("home/.config/rdcc/config.toml");
+            fs::write(file, "local_share = false\n").expect("written");
+        }
+        farm.start_worker("n1", 2);
+        farm.push();
+        farm.write("a.c", "int a;\n");
+        farm.must(anywhere(&farm, &["-c", "a.c"]));
+        assert_eq!(farm.stats()["remote"], 1, "nobody knows it: {}", farm.logs());
+        farm.must(anywhere(&farm, &["-c", "a.c"]));
+        let stats = farm.stats();
+        let here = stats["local_by_reason"].get("faster_here").is_some();
+        assert_eq!(here, share, "{stats:#}");
+    }
+}
+
+#[test]
+fn tests_of_build_systems_run_here_and_start_no_agent() {
+    if !has_compiler() {
+        return;
+    }
+    let farm = TestFarm::new();
+    farm.write("conftest.c", "int main(void) { return 0; }\n");
+    farm.must(anywhere(&farm, &["-c", "conftest.c"]));
+    farm.must(anywhere(&farm, &["conftest.c", "-o", "conftest"]));
+    assert!(!farm.path("client/agents").exists());
+    let stats = farm.stats();
+    assert_eq!(stats["local_by_reason"]["configure_probe"], 1, "{stats:#}");
+    assert_eq!(stats["local_by_reason"]["link"], 1, "{stats:#}");
+}
+
+#[test]
+fn links_are_let_in_by_an_agent_that_runs() {
+    if !has_compiler() {
+        return;
+    }
+    let farm = TestFarm::with_workers(&[("n1", 1)]);
+    farm.write("a.c", "int main(void) { return 0; }\n");
+    farm.must(farm.compile(&["-c", "a.c"]));
+    let links: Vec<Child> = (0..12)
+        .map(|number| start(anywhere(&farm, &["a.o", "-o", &format!("a{number}")])))
+        .collect();
+    for link in links {
+        farm.assert_success(&link.wait_with_output().expect("ends"));
+    }
+    let stats = farm.stats();
+    assert_eq!(stats["local_by_reason"]["link"], 12, "{stats:#}");
+    // Known one by one, each with its time, which only an agent can tell.
+    let why = farm.json(&["why", "a7"]).to_string();
+    assert!(why.contains("local_slot"), "{why}");
+}
+
+#[test]
+fn last_build_is_told_with_its_bound_and_written_as_a_trace() {
+    if !has_compiler() {
+        return;
+    }
+    let farm = TestFarm::with_workers(&[("n1", 2)]);
+    let jobs: Vec<Child> = (0..6)
+        .map(|number| {
+            let source = format!("f{number}.c");
+            farm.write(&source, format!("int f{number}(void) {{ return {number}; }}\n"));
+            start(farm.compile(&["-O2", "-c", &source]))
+        })
+        .collect();
+    for job in jobs {
+        farm.assert_success(&job.wait_with_output().expect("ends"));
+    }
+    let build = farm.stats()["build"].clone();
+    assert_eq!((&build["jobs"], &build["remote"]), (&6.into(), &6.into()), "{build:#}");
+    for key in ["wall_us", "work_us", "wall_over_bound_milli"] {
+        assert_ne!(build[key].as_u64(), Some(0), "{key}: {build:#}");
+    }
+    assert_ne!(build["bound"]["area_us"].as_u64(), Some(0), "{build:#}");
+    let output = farm.rdcc().args(["trace", "build.json"]).output().expect("runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = fs::read(farm.src().join("build.json")).expect("written");
+    let trace: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("a list");
+    let runs = events.iter().filter(|event| event["cat"] == "run").count();
+    assert_eq!(runs, 6);
+    let tracks = events
+        .iter()
+        .filter(|event| event["cat"] == "run")
+        .map(|event| event["tid"].as_u64());
+    assert!(tracks.max().flatten() <= Some(2), "two slots are two tracks");
+}
+
+#[test]
+fn places_that_were_held_ahead_go_back_when_a_build_is_over() {
+    if !has_compiler() {
+        return;
+    }
+    let farm = TestFarm::with_workers(&[("n1", 4)]);
+    for number in 0..5 {
+        let source = format!("f{number}.c");
+        farm.write(&source, format!("int f{number};\n"));
+        farm.must(farm.compile(&["-c", &source]));
+    }
+    wait_for("the return of all places", || {
+        let status = farm.json(&["status"]);
+        let agents = status["cluster"]["agents"].as_array()?;
+        let holding = agents.iter().all(|agent| agent["holding"] == 0);
+        (!agents.is_empty() && holding).then_some(())
+    });
+    let stats = farm.stats();
+    assert_eq!(stats["remote"], 5, "{stats:#}");
+    assert_eq!(
+        stats["fallbacks_by_reason"].as_object().map(serde_json::Map::len),
+        Some(0),
+        "{stats:#}"
+    );
+}
+
+#[test]
+fn second_copy_of_a_job_on_a_node_that_stands_still_wins() {
+    use rustix::process::Signal;
+    if !has_compiler() {
+        return;
+    }
+    let farm = TestFarm::with_workers(&[("n1", 1), ("n2", 1)]);
+    farm.write("long.c", LONG);
+    let words = ["-O1", "-c", "long.c"];
+    farm.must(farm.compile(&words));
+    let expected = fs::read(farm.src().join("long.o")).expect("made");
+    fs::remove_file(farm.src().join("long.o")).expect("removed");
+    let job = start(farm.compile(&words));
+    let slow = wait_for("the job's run", || {
+        let report = farm.json(&["status"]).to_string();
+        let (_, rest) = report.split_once("running on ")?;
+        Some(rest.split('"').next().unwrap_or_default().to_owned())
+    });
+    farm.signal_worker(&slow, Signal::STOP);
+    let output = job.wait_with_output();
+    farm.signal_worker(&slow, Signal::CONT);
+    farm.assert_success(&output.expect("ends"));
+    assert!(fs::read(farm.src().join("long.o")).expect("made") == expected);
+    let stats = farm.stats();
+    assert_eq!(
+        (&stats["raced"], &stats["races_won"]),
+        (&1.into(), &1.into()),
+        "{stats:#}"
+    );
+    assert_eq!(stats["results_differ"], 0, "{stats:#}");
+    let why = farm.json(&["why", "long.o"]).to_string();
+    assert!(why.contains("second copy"), "{why}");
+}
