@@ -26,11 +26,12 @@ pub const FILE_BYTES_MAX: u64 = 256 << 20;
 pub fn reduce(bytes: &[u8], dialect: Dialect, symbols: &Symbols) -> Reduced {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let bytes = without_trigraphs(bytes, dialect);
+    let pragma_suspected = pragmas::mentions_pragma(&bytes);
     let mut reducer = Reducer {
         cursor: Cursor::new(&bytes, dialect),
         dialect,
         symbols,
-        watched: WATCHED.iter().any(|word| memmem::find(&bytes, word).is_some()),
+        watched: pragma_suspected || WATCHED.iter().any(|word| memmem::find(&bytes, word).is_some()),
         clean: Vec::new(),
         ops: Vec::new(),
         lines: Vec::new(),
@@ -42,10 +43,8 @@ pub fn reduce(bytes: &[u8], dialect: Dialect, symbols: &Symbols) -> Reduced {
         text: Vec::new(),
         open: Vec::new(),
         guard: Guard::Expected,
-        facts: Facts {
-            pragma_words: pragmas::mentions_pragma(&bytes),
-            ..Facts::default()
-        },
+        facts: Facts::default(),
+        pragma_suspected,
         open_parentheses: 0,
         defect: None,
     };
@@ -145,6 +144,8 @@ struct Reducer<'a> {
     open: Vec<Open>,
     guard: Guard,
     facts: Facts,
+    /// The file has the words of a pragma where a macro could make one of them, if not in a comment.
+    pragma_suspected: bool,
     /// Parentheses of the text that are open, as far as it is looked at closely.
     open_parentheses: u64,
     defect: Option<(u32, &'static str)>,
@@ -402,6 +403,7 @@ impl Reducer<'_> {
             return None;
         }
         let body = &self.clean[rest..];
+        self.facts.pragma_words |= self.pragma_suspected && pragmas::mentions_pragma(pragmas::without_parameters(body));
         let has = |word: &[u8]| memmem::find(body, word).is_some();
         self.facts.time |= has(b"__DATE__") || has(b"__TIME__") || has(b"__TIMESTAMP__");
         self.facts.counter |= has(b"__COUNTER__");

@@ -3,6 +3,7 @@
 
 use memchr::memmem;
 
+use super::pragmas::mentions_pragma;
 use super::{Piece, Place, Reducer, WATCHED};
 use crate::includes::dialect::Dialect;
 use crate::includes::lexer::is_blank;
@@ -40,6 +41,7 @@ impl Reducer<'_> {
         let mut open = self.open_parentheses;
         self.copy_on(Place::Text);
         let clean = std::mem::take(&mut self.clean);
+        self.facts.pragma_words |= self.pragma_suspected && mentions_pragma(&clean);
         if WATCHED.iter().any(|word| memmem::find(&clean, word).is_some()) {
             let mut tokens = Vec::new();
             Lexer::new(&clean, self.dialect, self.symbols).all(&mut tokens);

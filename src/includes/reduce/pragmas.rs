@@ -86,7 +86,7 @@ impl Reducer<'_> {
 }
 
 /// Says whether the words of a pragma that matters stand where a macro could make one of them: not behind `#pragma` or
-/// `_Pragma("`. Comments count too; a refusal too many costs a question to the compiler.
+/// `_Pragma("`. Asked of a file as a whole, comments and all, and where that says yes of each of its lines without them.
 pub(super) fn mentions_pragma(bytes: &[u8]) -> bool {
     let at_word = |word: &[u8], at: usize| -> Option<(&[u8], &[u8])> {
         let (before, behind) = (&bytes[..at], &bytes[at + word.len()..]);
@@ -98,14 +98,24 @@ pub(super) fn mentions_pragma(bytes: &[u8]) -> bool {
             .filter_map(|at| at_word(word, at))
             .any(|(before, behind)| !is_pragma(before) && matters(before, behind))
     };
-    let argument = |before: &[u8]| matches!(before.last(), Some(b'(' | b',')) || before.ends_with(b"GCC");
-    let ends = |behind: &[u8]| matches!(behind.first(), Some(b')' | b','));
+    // An argument may stand on a line of its own.
+    let opens = |before: &[u8]| before.last().is_none_or(|b| matches!(b, b'(' | b',' | b'\n'));
+    let argument = |before: &[u8]| opens(before) || before.ends_with(b"GCC");
+    let ends = |behind: &[u8]| behind.first().is_none_or(|b| matches!(b, b')' | b',' | b'\r' | b'\n'));
     let named = |behind: &[u8]| behind.first().is_some_and(|b| is_identifier_start(*b));
     any(b"push_macro", &|_, _| true)
         || any(b"pop_macro", &|_, _| true)
         || any(b"once", &|before, behind| argument(before) && ends(behind))
         || any(b"system_header", &|before, behind| argument(before) && ends(behind))
         || any(b"poison", &|before, behind| argument(before) && named(behind))
+}
+
+/// Drops the parameter list in front of a macro's replacement list.
+pub(super) fn without_parameters(body: &[u8]) -> &[u8] {
+    match body.first() {
+        Some(b'(') => memchr::memchr(b')', body).map_or(body, |end| &body[end + 1..]),
+        _ => body,
+    }
 }
 
 /// Says whether `text` ends in `#pragma`, `#pragma GCC`, or `_Pragma("` with or without `GCC`.
@@ -165,6 +175,7 @@ mod tests {
             "int once; f(once_more, at(once + 1)); // only once. (once)x",
             "poison(x); system_header; // a system_header (in prose)",
             "push_macros pop_macro_",
+            "/* once\n */ #define P(once, level) \n only once",
         ] {
             assert_eq!(mentions_pragma(text.as_bytes()), text.contains("(once)"), "{text}");
         }
