@@ -1,7 +1,7 @@
-/* A compiler that costs nothing: copies the object that the real one made earlier. What is left of a build's CPU is
- * then make's own. Used by kernel.sh; anything but a compile to an object that is known goes to the real compiler.
- *   FREE_OBJECTS  where the objects are, by their path in the tree
- *   FREE_TREE     the tree
+/* A compiler that costs nothing: copies the object that the real one made earlier, and its list of dependencies, which
+ * kbuild's fixdep reads every file of. What is left of a build's CPU is then make's own. Used by kernel.sh; anything but
+ * a compile to an object that is known goes to the real compiler.
+ *   FREE_OBJECTS  where objects and lists are, by their path in the tree
  *   FREE_REAL     the real compiler
  */
 #define _GNU_SOURCE
@@ -41,11 +41,8 @@ int main(int argc, char **argv)
 		snprintf(path, sizeof path, "%s/%s", objects, out);
 		if (copy(path, out)) {
 			if (dep) {
-				/* fixdep wants a rule; its length hardly matters. */
-				int fd = open(dep, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-				if (fd < 0) return 1;
-				dprintf(fd, "%s: %s\n", out, argv[argc - 1]);
-				close(fd);
+				snprintf(path, sizeof path, "%s/%s", objects, dep);
+				if (!copy(path, dep)) return 1;
 			}
 			return 0;
 		}

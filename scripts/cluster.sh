@@ -4,13 +4,16 @@
 
 cluster_pids=()
 
+# cluster_enter NAME: called by each server before it becomes one; for scripts that want it in a cgroup, or elsewhere.
+cluster_enter() { :; }
+
 # cluster_start NAME LINE COMMAND...: starts a server and waits, 20 s at most, until it prints a line with LINE in it.
 cluster_start() {
 	local name=$1 wanted=$2 line out
 	shift 2
 	mkfifo "$RUN/$name.out"
 	exec {out}<>"$RUN/$name.out"
-	"$@" >&"$out" 2>"$RUN/$name.log" {out}>&- &
+	(cluster_enter "$name"; exec "$@" {out}>&-) >&"$out" 2>"$RUN/$name.log" &
 	cluster_pids+=($!)
 	while read -r -t 20 -u "$out" line; do
 		[[ $line == *"$wanted"* ]] && return 0
