@@ -3,19 +3,18 @@
 //! Reads the disk through the tree's cache; the comparing is `verify`'s. Invariant: what is handed on for delivery is what
 //! the local compiler would have left, as far as anybody can tell.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use super::fallback::{self, Reason};
 use super::preparation::{Prepared, Trouble};
 use super::spec::{self, Listing};
 use super::verify;
 use crate::includes::closure::Closure;
+use crate::includes::source_tree::Epoch;
 use crate::includes::source_tree::disk::DiskTree;
-use crate::includes::source_tree::{Epoch, Found, SourceFile, SourceTree, TreeError};
+use crate::includes::standing::changed;
 use crate::job::{Outcome, Output, OutputKind};
 
 /// Checks a worker's answer to `prepared`, and returns the files to put in place. Blocks on the disk.
@@ -27,7 +26,7 @@ pub fn check(prepared: &Prepared, outcome: &mut Outcome, tree: &DiskTree, epoch:
         .map_err(|(reason, path)| Trouble::new(reason, path.display()))?;
     if let Some(closure) = &prepared.closure {
         check_list(prepared, closure, outcome, &mut outputs)?;
-        if let Some(path) = changed(closure, tree, epoch)? {
+        if let Some(path) = changed(closure, tree, epoch).map_err(|error| Trouble::new(Reason::FileChanged, error))? {
             return Err(Trouble::new(Reason::FileChanged, path.display()));
         }
     }
@@ -90,52 +89,4 @@ fn check_list(
             .map_err(|error| Trouble::new(Reason::DependencyMismatch, error))?;
     }
     Ok(())
-}
-
-/// Tells whether a file still is what the job was made from. A hard link made elsewhere (a package manager, a worker
-/// that takes the toolchain over) moves the change time and nothing else: then the content has the last word.
-fn is_same(then: &Arc<SourceFile>, now: &Arc<SourceFile>, tree: &DiskTree) -> Result<bool, TreeError> {
-    if now.fingerprint == then.fingerprint {
-        return Ok(true);
-    }
-    Ok(now.fingerprint.differs_in_ctime_at_most(&then.fingerprint) && tree.digest(now)? == tree.digest(then)?)
-}
-
-/// Returns the first path that is not as it was when the closure was found.
-fn changed(closure: &Closure, tree: &DiskTree, epoch: Epoch) -> Result<Option<PathBuf>, Trouble> {
-    let wrong = |error| Trouble::new(Reason::FileChanged, error);
-    let mut directories = HashMap::new();
-    for file in closure.files() {
-        let path = &file.route.path;
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            continue;
-        };
-        let directory = match directories.get(parent) {
-            Some(directory) => directory,
-            None => {
-                let directory = tree.directory(parent, epoch).map_err(wrong)?;
-                directories.entry(parent).or_insert(directory)
-            }
-        };
-        let Some(directory) = directory else {
-            return Ok(Some(path.clone()));
-        };
-        match tree.find(directory, name.as_bytes(), epoch).map_err(wrong)? {
-            Found::File(now) if is_same(file, &now, tree).map_err(wrong)? => {}
-            _ => return Ok(Some(path.clone())),
-        }
-    }
-    for absent in &closure.absent {
-        let path = &absent.directory.route.path;
-        let Some(directory) = tree.directory(path, epoch).map_err(wrong)? else {
-            return Ok(Some(path.clone()));
-        };
-        for name in &absent.names {
-            let name = closure.symbols.with(*name, <[u8]>::to_vec);
-            if let Found::File(_) = tree.find(&directory, &name, epoch).map_err(wrong)? {
-                return Ok(Some(path.join(OsStr::from_bytes(&name))));
-            }
-        }
-    }
-    Ok(None)
 }

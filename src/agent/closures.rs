@@ -1,8 +1,8 @@
 //! Which files a unit includes: by scan, with the compiler asked once about itself; or by the compiler's own list.
 //!
 //! What the compiler says of itself (predefined macros, search path, answers to `__has_attribute` and its like) is asked
-//! once per toolchain and flags and kept in memory. Scans run on threads that may block. What to do with a unit that
-//! cannot be scanned is decided elsewhere.
+//! once per toolchain and flags and kept in memory; closures themselves are remembered (`remembered`). Scans run on threads
+//! that may block. What to do with a unit that cannot be scanned is decided elsewhere.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -18,7 +18,8 @@ use crate::compile::{
     CompileCommand, DependencyFile, DependencyKind, DependencyRequest, DependencyTarget, Language, Phony, Quoting,
     local_preprocess,
 };
-use crate::includes::closure::{Closure, Listed, NoClosure};
+use crate::ids::ToolchainId;
+use crate::includes::closure::{Closure, Listed, NoClosure, Origin};
 use crate::includes::oracle::{Answers, Query, parse_answers, question_source};
 use crate::includes::predefined::{Facts, PROBE_ARGUMENTS, probe_source};
 use crate::includes::reduced::Facts as Mentions;
@@ -28,8 +29,13 @@ use crate::includes::source_tree::disk::DiskTree;
 use crate::includes::source_tree::{Found, SourceTree, TreeError};
 use crate::runtime::tasks::Tasks;
 
+mod book;
+mod contents;
+mod remembered;
 #[cfg(test)]
 mod tests;
+
+pub use remembered::{Home, Remembered, keep_regularly};
 
 /// Sets of flags whose facts are kept. A kernel build has some ten; each takes about 100 kB.
 const FACTS_MAX: usize = 256;
@@ -57,6 +63,8 @@ pub struct Unit {
     pub env: Arc<Vec<(OsString, OsString)>>,
     /// Number of the toolchain.
     pub toolchain: u64,
+    /// Its identity.
+    pub toolchain_id: ToolchainId,
 }
 
 /// Why there is no closure.
@@ -104,18 +112,31 @@ pub struct Closures {
     tasks: Tasks,
     scratch: PathBuf,
     known: Mutex<HashMap<FactsKey, Asked>>,
+    remembered: Arc<Remembered>,
 }
 
 impl Closures {
     /// Looks at files through `tree`; keeps short-lived files in the directory `scratch`.
-    pub fn new(tree: Arc<DiskTree>, runner: CompilerRunner, tasks: Tasks, scratch: PathBuf) -> Self {
+    pub fn new(
+        tree: Arc<DiskTree>,
+        runner: CompilerRunner,
+        tasks: Tasks,
+        scratch: PathBuf,
+        remembered: Arc<Remembered>,
+    ) -> Self {
         Self {
+            remembered,
             tree,
             runner,
             tasks,
             scratch,
             known: Mutex::default(),
         }
+    }
+
+    /// Returns the closures of earlier compiles.
+    pub fn remembered(&self) -> &Arc<Remembered> {
+        &self.remembered
     }
 
     /// Finds the closure by scanning the files as they are now.
@@ -395,6 +416,7 @@ fn closure_of(tree: &DiskTree, unit: &Unit, all: &[PathBuf], own: &[PathBuf]) ->
         absent_directories: Vec::new(),
         facts: Mentions::default(),
         symbols: tree.symbols(),
+        origin: Origin::Listed,
     })
 }
 

@@ -4,7 +4,7 @@
 //! with its place, its run at the worker and its children here. Decides nothing; each action ends in one event.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::build_log::{BuildLog, Entry};
@@ -25,16 +25,17 @@ use super::local_slots::LocalSlots;
 use super::locale_probe::LocaleProbes;
 use super::outputs::{OutputError, stage};
 use super::placing::Reach;
-use super::preparation::{Order, Trouble, argv0};
+use super::preparation::{Order, Prepared, Trouble, argv0};
 use super::race::RaceBudget;
+use super::recheck::Rechecks;
 use super::socket::Answer;
 use super::toolchain_resolve::{Resolved, Toolchains, Unresolved};
 use super::watch::{self, Watch};
 use crate::compile::{self, Verdict, exactness, local_preprocess, text_exactness};
 use crate::exchange::{CompileRequest, Compiler, Complaint, Connection, DEPTH, Finished, LocalRun, Reply, Wish};
 use crate::ids::Name;
+use crate::includes::source_tree::SourceTree;
 use crate::includes::source_tree::disk::DiskTree;
-use crate::includes::source_tree::{Epoch, SourceTree};
 use crate::runtime::tasks::Tasks;
 
 mod costs;
@@ -45,9 +46,6 @@ use costs::{ended, guess_memory, local_command};
 
 /// For one local preprocessor run; whole minutes are possible on a loaded board.
 const PREPROCESS_WAIT: Duration = Duration::from_secs(600);
-/// How old the last look at a file may be when a job that has run is checked. The looks of other jobs then serve too, and
-/// a thousand headers are not looked at once more for every object.
-const RECHECK_AGE: Duration = Duration::from_millis(100);
 
 /// The parts that jobs go through.
 #[derive(Debug)]
@@ -82,8 +80,8 @@ pub struct Driver<F> {
     pub scratch: PathBuf,
     /// What is under way, for people.
     pub watch: Watch,
-    /// The epoch of the last recheck, and when it began.
-    pub rechecks: Mutex<Option<(Instant, Epoch)>>,
+    /// Looks at files after a run.
+    pub rechecks: Rechecks,
 }
 
 impl<F: Farm> Driver<F> {
@@ -215,6 +213,7 @@ impl<F: Farm> Driver<F> {
                 cwd: job.request.cwd.clone(),
                 env,
                 toolchain: toolchain.number,
+                toolchain_id: toolchain.id,
             },
             request: job.request.clone(),
             toolchain,
@@ -224,6 +223,13 @@ impl<F: Farm> Driver<F> {
 
     async fn gather(&self, job: &mut Job<F::Place>, closure: Closure) -> Step {
         let order = job.order.clone().ok_or_else(out_of_turn)?;
+        if closure == Closure::Remembered
+            && let Some(prepared) = self.recall(&order).await
+        {
+            let event = Event::Gathered(prepared.gathered);
+            job.prepared = Some(Arc::new(prepared));
+            return Ok(event);
+        }
         let closure = match closure {
             Closure::Remembered | Closure::Scanned => self.closures.scan(&order.unit).await?,
             Closure::Listed => self.closures.list(&order.unit).await?,
@@ -236,6 +242,18 @@ impl<F: Farm> Driver<F> {
         let event = Event::Gathered(prepared.gathered);
         job.prepared = Some(Arc::new(prepared));
         Ok(event)
+    }
+
+    /// Makes the job from a closure of an earlier compile, if there is one that holds.
+    async fn recall(&self, order: &Arc<Order>) -> Option<Prepared> {
+        let remembered = self.closures.remembered().clone();
+        let (maker, order, epoch) = (self.maker.clone(), order.clone(), self.tree.begin());
+        let recall = move || {
+            let closure = remembered.recall(&order.unit, epoch)?;
+            // What is in the way of the job is for the scan to say.
+            order.with_closure(&maker, epoch, Arc::new(closure)).ok()
+        };
+        self.tasks.blocking(recall).await
     }
 
     async fn preprocess(&self, job: &mut Job<F::Place>) -> Step {
@@ -338,6 +356,7 @@ impl<F: Farm> Driver<F> {
     async fn run(&self, job: &mut Job<F::Place>) -> Step {
         let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
         let place = job.place.take().ok_or_else(out_of_turn)?;
+        job.asked = Some(Instant::now());
         let ran = match self.run_or_race(job, place, prepared).await {
             Ok(ran) => ran,
             Err(trouble) => {
@@ -362,31 +381,28 @@ impl<F: Farm> Driver<F> {
         let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
         let order = job.order.clone().ok_or_else(out_of_turn)?;
         let mut outcome = job.outcome.take().ok_or_else(out_of_turn)?;
-        let (tree, epoch) = (self.tree.clone(), self.recheck_epoch());
+        let asked = job.asked.ok_or_else(out_of_turn)?;
+        let epoch = self
+            .rechecks
+            .epoch(&self.tree, asked, outcome.usage.wall, Instant::now());
+        let tree = self.tree.clone();
+        let remembered = self.closures.remembered().clone();
         let (outcome, checked) = self
             .tasks
             .blocking(move || {
                 let target = &order.toolchain.definition.target;
                 let checked = check::check(&prepared, &mut outcome, &tree, epoch, target);
+                if let (Ok(_), Some(closure)) = (&checked, &prepared.closure)
+                    && outcome.status.success()
+                {
+                    remembered.learn(&order.unit, closure);
+                }
                 (outcome, checked)
             })
             .await;
         job.outcome = Some(outcome);
         job.outputs = checked?;
         Ok(Event::Checked)
-    }
-
-    /// Returns an epoch that began a short while ago at most.
-    fn recheck_epoch(&self) -> Epoch {
-        let mut last = self.rechecks.lock().unwrap_or_else(PoisonError::into_inner);
-        match *last {
-            Some((began, epoch)) if began.elapsed() < RECHECK_AGE => epoch,
-            _ => {
-                let epoch = self.tree.begin();
-                *last = Some((Instant::now(), epoch));
-                epoch
-            }
-        }
     }
 
     async fn deliver(&self, job: &mut Job<F::Place>) -> Step {

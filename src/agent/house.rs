@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::broker::Broker;
 use super::build_log::BuildLog;
-use super::closures::Closures;
+use super::closures::{Closures, Home, Remembered};
 use super::cluster::Cluster;
 use super::compiler_run::CompilerRunner;
 use super::coordinator_link::{CoordinatorLink, Identity};
@@ -18,6 +18,7 @@ use super::learned::Learned;
 use super::ledger::Ledger;
 use super::local_slots::LocalSlots;
 use super::locale_probe::LocaleProbes;
+use super::recheck::Rechecks;
 use super::socket::{Answer, Caller, Service};
 use super::toolchain_resolve::Toolchains;
 use super::watch::Watch;
@@ -41,6 +42,7 @@ pub struct Agent<F> {
 #[derive(Debug)]
 pub struct ClientTree {
     shipped: Shipped,
+    boot: Digest,
 }
 
 impl ClientTree {
@@ -54,7 +56,7 @@ impl ClientTree {
         };
         let path = place.own_dir().join("shipped");
         let shipped = Shipped::open(&path, boot, random).map_err(|error| Complaint::from_error(&error))?;
-        Ok(Self { shipped })
+        Ok(Self { shipped, boot })
     }
 
     /// Returns the name.
@@ -100,11 +102,21 @@ impl<F: Farm> Agent<F> {
         let records = place.state_dir().join("captured");
         let files = Arc::new(DiskTree::new(Bounds::default()));
         let learned = Arc::new(Learned::open(place.state_dir()));
+        let home = Home {
+            directory: place.own_dir().to_owned(),
+            boot: tree.boot,
+        };
         let runner = CompilerRunner::new(settings.local_slots as usize);
         Ok(Self {
             driver: Driver {
                 toolchains: Arc::new(Toolchains::new(toolchain_dirs, records, place.clone())),
-                closures: Closures::new(files.clone(), runner.clone(), tasks.clone(), scratch.clone()),
+                closures: Closures::new(
+                    files.clone(),
+                    runner.clone(),
+                    tasks.clone(),
+                    scratch.clone(),
+                    Arc::new(Remembered::new(files.clone(), Some(home))),
+                ),
                 maker: Arc::new(InputMaker::new(files.clone(), tree.shipped)),
                 tree: files,
                 locales: LocaleProbes::default(),
@@ -118,10 +130,15 @@ impl<F: Farm> Agent<F> {
                 tasks: tasks.clone(),
                 scratch,
                 watch: Watch::default(),
-                rechecks: Mutex::default(),
+                rechecks: Rechecks::default(),
             },
             started: Instant::now(),
         })
+    }
+
+    /// Returns what the agent remembers of files and closures, which somebody has to write down.
+    pub fn remembered(&self) -> &Arc<Remembered> {
+        self.driver.closures.remembered()
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Job<P> {
     pub work: Option<Duration>,
     /// Set when it runs here by choice.
     pub here: Option<Stay>,
+    /// When the worker was asked to run it.
+    pub asked: Option<Instant>,
     /// The compiler's answer, less what is to be delivered.
     pub outcome: Option<Outcome>,
     /// The files to put in place.
@@ -101,6 +103,7 @@ impl<P> Job<P> {
             power: 1.0,
             work: None,
             here: None,
+            asked: None,
             outcome: None,
             outputs: Vec::new(),
             account: JobRecord::new(Ran::Local { reason }),

@@ -33,6 +33,7 @@ pub mod placing;
 pub mod policy;
 pub mod preparation;
 pub mod race;
+pub mod recheck;
 pub mod socket;
 pub mod spec;
 pub mod toolchain_resolve;

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use rdcc::admin::arguments::{self, Command};
 use rdcc::admin::{self, AgentDoor, Context, Ending, Stream};
+use rdcc::agent::closures;
 use rdcc::agent::coordinator_link::Identity;
 use rdcc::agent::house::Agent;
 use rdcc::agent::learned;
@@ -183,6 +184,8 @@ async fn serve(listener: Listener, place: &Place, settings: &Settings, identity:
     let agent = Agent::of_cluster(settings, place, identity, Arc::clone(&ledger), &tasks)?;
     tasks.spawn(ledger::flush_regularly(Arc::clone(&ledger), tasks.clone()));
     tasks.spawn(learned::save_regularly(agent.learned(), tasks.clone()));
+    let remembered = Arc::clone(agent.remembered());
+    tasks.spawn(closures::keep_regularly(Arc::clone(&remembered), tasks.clone()));
     let stopping = tasks.clone();
     tasks.spawn_until_cancelled(async move {
         match signals::shutdown_requested().await {
@@ -194,6 +197,9 @@ async fn serve(listener: Listener, place: &Place, settings: &Settings, identity:
     tracing::info!(version = env!("CARGO_PKG_VERSION"), place = %place.own_dir().display(), "agent listens");
     let closed = listener.serve(Arc::new(agent), &tasks, settings.idle_exit).await;
     let ended = tasks.shut_down(SHUTDOWN_GRACE).await;
+    if let Err(error) = remembered.keep() {
+        tracing::warn!(%error, "what is known of files is not saved");
+    }
     tracing::info!(?closed, ?ended, "agent ends");
     ledger.flush().map_err(|error| Complaint::from_error(&error))?;
     Ok(())

@@ -7,7 +7,7 @@ use super::expand::Trouble;
 use super::oracle::Query;
 use super::reduced::{Facts, Form, Refusal};
 use super::search::SearchError;
-use super::source_tree::{DirectoryInfo, Link, SourceFile};
+use super::source_tree::{DirectoryInfo, Link, ListingId, SourceFile};
 use super::symbols::{Symbol, Symbols};
 
 /// One line of the compiler's dependency list.
@@ -28,6 +28,21 @@ pub struct Absent {
     pub directory: Arc<DirectoryInfo>,
     /// The names: of files, or of directories that a longer path would go through.
     pub names: Vec<Symbol>,
+    /// Names that were passed over because they are directories.
+    pub passed: Vec<Symbol>,
+    /// The listing that the directory had before the first of them was looked for; while it stands, so do the absences.
+    pub listing: Option<ListingId>,
+}
+
+/// How a closure was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// By a scan.
+    Scanned,
+    /// By the compiler's own list, which does not tell what was looked for in vain.
+    Listed,
+    /// An earlier scan's, and everything it rested on still stands.
+    Remembered,
 }
 
 /// Everything that a compile depends on, besides the toolchain.
@@ -53,6 +68,8 @@ pub struct Closure {
     pub facts: Facts,
     /// Spells the names in `absent`.
     pub symbols: Arc<Symbols>,
+    /// How it was found.
+    pub origin: Origin,
 }
 
 impl Closure {

@@ -14,7 +14,7 @@ use super::closure::Reason;
 use super::hashing::NumberMap;
 use super::reduced::Form;
 use super::search::SearchPath;
-use super::source_tree::{DirectoryInfo, Epoch, Found, SourceFile, SourceTree, TreeError};
+use super::source_tree::{DirectoryInfo, Epoch, Found, ListingId, SourceFile, SourceTree, TreeError};
 use super::symbols::{Symbol, Symbols};
 
 /// Position of a directory in [`Files`]: of the search path, or a current file's.
@@ -40,8 +40,12 @@ pub struct Visited<D> {
     directory: D,
     /// What it is.
     pub info: Arc<DirectoryInfo>,
+    /// Its listing before anything was looked for in it.
+    pub listing: Option<ListingId>,
     /// Names that it was found to lack.
     pub lacks: Vec<Symbol>,
+    /// Names that were passed over because they are directories.
+    pub passed: Vec<Symbol>,
 }
 
 /// One file as the compiler keeps track of it.
@@ -145,7 +149,7 @@ impl<'a, T: SourceTree> Files<'a, T> {
         symbols: Arc<Symbols>,
         cwd: T::Directory,
         path: SearchPath<T::Directory>,
-    ) -> Self {
+    ) -> Result<Self, TreeError> {
         let mut files = Self {
             tree,
             epoch,
@@ -168,7 +172,7 @@ impl<'a, T: SourceTree> Files<'a, T> {
         };
         let total = path.directories.len();
         for (at, present) in path.directories.into_iter().enumerate() {
-            let place = files.visit(present.directory);
+            let place = files.visit(present.directory)?;
             let next = (at + 1 < total).then_some(Start(at as u32 + 1));
             files.searched.push(Searched {
                 name: present.name,
@@ -179,7 +183,7 @@ impl<'a, T: SourceTree> Files<'a, T> {
         }
         files.quote_head = (total > 0).then_some(Start(0));
         files.bracket_head = (path.bracket_start < total).then_some(Start(path.bracket_start as u32));
-        files
+        Ok(files)
     }
 
     /// `-fno-canonical-system-headers`
@@ -187,25 +191,30 @@ impl<'a, T: SourceTree> Files<'a, T> {
         self.canonical_system_headers = false;
     }
 
-    fn visit(&mut self, directory: T::Directory) -> usize {
+    fn visit(&mut self, directory: T::Directory) -> Result<usize, TreeError> {
+        let listing = self.tree.listing(&directory, self.epoch)?;
         let info = self.tree.describe(&directory);
         self.visited.push(Visited {
             directory,
             info,
+            listing,
             lacks: Vec::new(),
+            passed: Vec::new(),
         });
-        self.visited.len() - 1
+        Ok(self.visited.len() - 1)
     }
 
     /// Returns the place that `folder` leads to from the directory at `base`; records where it ends if nowhere.
     fn place_below(&mut self, base: usize, folder: &[u8]) -> Result<Option<usize>, FilesError> {
         let from = self.visited[base].directory.clone();
         match self.tree.below(&from, folder, self.epoch)? {
-            Ok(directory) => Ok(Some(self.visit(directory))),
+            Ok(directory) => Ok(Some(self.visit(directory)?)),
             Err(dead) => {
-                let place = self.visit(dead.directory);
+                let place = self.visit(dead.directory)?;
                 let name = self.symbols.intern(&dead.component);
                 self.visited[place].lacks.push(name);
+                // This absence is older than the listing.
+                self.visited[place].listing = None;
                 Ok(None)
             }
         }
@@ -216,9 +225,9 @@ impl<'a, T: SourceTree> Files<'a, T> {
         if spelled.first() == Some(&b'/') {
             let path = Path::new(OsStr::from_bytes(spelled));
             let directory = self.tree.directory(path, self.epoch)?;
-            return Ok(directory.map(|directory| self.visit(directory)));
+            return Ok(directory.map(|directory| self.visit(directory)).transpose()?);
         }
-        let cwd = self.visit(self.cwd.clone());
+        let cwd = self.visit(self.cwd.clone())?;
         if spelled.is_empty() {
             return Ok(Some(cwd));
         }
@@ -294,7 +303,10 @@ impl<'a, T: SourceTree> Files<'a, T> {
                 visited.lacks.push(parts.leaf);
                 Ok(None)
             }
-            Found::Directory => Ok(None),
+            Found::Directory => {
+                visited.passed.push(parts.leaf);
+                Ok(None)
+            }
             Found::Special => {
                 let path = visited.info.route.path.join(OsStr::from_bytes(&leaf));
                 Err(Reason::Special(path).into())

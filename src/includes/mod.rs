@@ -24,6 +24,7 @@ pub mod request;
 pub mod scan;
 pub mod search;
 pub mod source_tree;
+pub mod standing;
 mod substitute;
 pub mod symbols;
 pub mod token;

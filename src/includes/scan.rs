@@ -139,7 +139,7 @@ impl<'a, T: SourceTree> Scan<'a, T> {
             .ok_or_else(|| Reason::Unreadable(format!("`{}` does not exist", request.cwd.display())))?;
         let path = search_path(request, tree, &cwd, epoch)?;
         let absent_directories = path.absent.clone();
-        let mut files = Files::new(tree, epoch, Arc::clone(&symbols), cwd, path);
+        let mut files = Files::new(tree, epoch, Arc::clone(&symbols), cwd, path)?;
         if !request.switches.canonical_system_headers {
             files.keep_system_spellings();
         }

@@ -18,6 +18,10 @@ pub mod disk;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u64);
 
+/// Names one reading of a directory's names, which nothing has been added to or taken from since. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListingId(pub u64);
+
 /// What tells one version of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Fingerprint {
@@ -41,6 +45,11 @@ impl Fingerprint {
     pub fn differs_in_ctime_at_most(&self, other: &Fingerprint) -> bool {
         let ctime_ns = self.ctime_ns;
         *self == Fingerprint { ctime_ns, ..*other }
+    }
+
+    /// Returns when the file last changed in any way, nanoseconds since 1970.
+    pub fn changed_ns(&self) -> i64 {
+        self.mtime_ns.max(self.ctime_ns)
     }
 }
 
@@ -166,6 +175,15 @@ pub trait SourceTree {
 
     /// Returns what `name`, a single component, is in a directory.
     fn find(&self, directory: &Self::Directory, name: &[u8], epoch: Epoch) -> Result<Found, TreeError>;
+
+    /// Names the reading of the directory that answers for absent names: as long as it is the same one, no name has come.
+    /// `None` where each name has to be looked for.
+    fn listing(&self, _directory: &Self::Directory, _epoch: Epoch) -> Result<Option<ListingId>, TreeError> {
+        Ok(None)
+    }
+
+    /// Says whether a link still stands, with the same target.
+    fn has_link(&self, link: &Link) -> bool;
 
     /// Returns the digest of a file's content.
     fn digest(&self, file: &Arc<SourceFile>) -> Result<Digest, TreeError>;

@@ -6,6 +6,8 @@ pub mod archive;
 pub mod content;
 pub mod disk;
 pub mod eviction;
+pub mod packed;
+pub mod sealed;
 pub mod stamp;
 
 #[cfg(test)]

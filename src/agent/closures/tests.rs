@@ -6,30 +6,43 @@ use super::*;
 use crate::compile::{Driver, Verdict, parse};
 use crate::includes::source_tree::disk::Bounds;
 
-struct World {
+/// A directory with files, and what finds closures in it.
+pub(super) struct World {
     dir: tempfile::TempDir,
-    closures: Closures,
+    pub(super) tree: Arc<DiskTree>,
+    pub(super) closures: Closures,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tree = Arc::new(DiskTree::new(Bounds::default()));
         let scratch = dir.path().join("scratch");
         fs::create_dir(&scratch).unwrap();
         Self {
-            closures: Closures::new(tree, CompilerRunner::new(2), Tasks::default(), scratch),
+            closures: Closures::new(
+                tree.clone(),
+                CompilerRunner::new(2),
+                Tasks::default(),
+                scratch,
+                Arc::new(Remembered::new(tree.clone(), None)),
+            ),
+            tree,
             dir,
         }
     }
 
-    fn write(&self, name: &str, text: &str) {
-        let path = self.dir.path().join(name);
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn unit(&self, words: &str) -> Unit {
+    pub(super) fn unit(&self, words: &str) -> Unit {
         let argv: Vec<OsString> = words.split(' ').map(OsString::from).collect();
         let Verdict::Remote(command) = parse(&argv, &[], Driver::C, &mut |_| Err(std::io::ErrorKind::NotFound.into()))
         else {
@@ -43,6 +56,7 @@ impl World {
             cwd: fs::canonicalize(self.dir.path()).unwrap(),
             env: Arc::new(vec![("PATH".into(), "/usr/bin:/bin".into())]),
             toolchain: 1,
+            toolchain_id: ToolchainId(crate::digest::Digest::of(b"gcc")),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::agent::worker_link::{Changed, Content, ContentSource};
-use crate::includes::closure::{Absent, Listed};
+use crate::includes::closure::{Absent, Listed, Origin};
 use crate::includes::reduced::Facts;
 use crate::includes::source_tree::disk::Bounds;
 use crate::toolchains::capture::tests::FakeSdk;
@@ -82,6 +82,7 @@ impl World {
             absent_directories: Vec::new(),
             facts: Facts::default(),
             symbols: self.tree.symbols(),
+            origin: Origin::Listed,
         };
         (closure, epoch)
     }
@@ -189,6 +190,8 @@ fn absence_is_told_only_where_a_worker_may_hold_something() {
         names: [b"gone.h".as_slice(), b"never.h"]
             .map(|name| closure.symbols.intern(name))
             .to_vec(),
+        passed: Vec::new(),
+        listing: None,
     });
     closure.absent_directories = vec![world.path("never"), world.path("gone.h")];
     let inputs = world

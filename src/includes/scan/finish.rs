@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::outside::Outside;
 use super::{Scan, Stop};
-use crate::includes::closure::{Absent, Closure};
+use crate::includes::closure::{Absent, Closure, Origin};
 use crate::includes::source_tree::SourceTree;
 
 impl<T: SourceTree> Scan<'_, T> {
@@ -54,15 +54,18 @@ impl<T: SourceTree> Scan<'_, T> {
             absent: files
                 .visited
                 .into_iter()
-                .filter(|visited| !visited.lacks.is_empty())
+                .filter(|visited| !visited.lacks.is_empty() || !visited.passed.is_empty())
                 .map(|visited| Absent {
                     directory: visited.info,
                     names: visited.lacks,
+                    passed: visited.passed,
+                    listing: visited.listing,
                 })
                 .collect(),
             absent_directories,
             facts,
             symbols,
+            origin: Origin::Scanned,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Stop;
 use crate::compile::{MacroAction, MacroOption};
@@ -91,14 +91,14 @@ pub(super) fn search_path<T: SourceTree>(
     cwd: &T::Directory,
     epoch: Epoch,
 ) -> Result<SearchPath<T::Directory>, Stop> {
-    for name in &request.facts.absent {
-        let path = request.cwd.join(name);
-        if tree.directory(&path, epoch)?.is_some() {
-            return Err(Reason::NewDefault(path).into());
+    let defaults: Vec<PathBuf> = request.facts.absent.iter().map(|name| request.cwd.join(name)).collect();
+    for path in &defaults {
+        if tree.directory(path, epoch)?.is_some() {
+            return Err(Reason::NewDefault(path.clone()).into());
         }
     }
     let chains = Chains::new(&request.options, &request.facts).map_err(Reason::from)?;
-    join(chains, |candidate: &Candidate| {
+    let mut path = join(chains, |candidate: &Candidate| {
         let name = Path::new(OsStr::from_bytes(&candidate.name));
         let found = if name.is_absolute() {
             tree.directory(name, epoch)?
@@ -112,5 +112,7 @@ pub(super) fn search_path<T: SourceTree>(
             }
             None => Err(request.cwd.join(name)),
         })
-    })
+    })?;
+    path.absent.extend(defaults);
+    Ok(path)
 }

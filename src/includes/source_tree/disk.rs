@@ -5,12 +5,15 @@
 //! The same rule holds for directory listings, which answer probes of absent names without a system call. Everything is
 //! looked at again once per epoch, so many scans at once share the looks. Invariant: no answer is older than the epoch.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Dead, DirectoryInfo, Epoch, Found, SourceFile, SourceTree, TreeError};
+use super::{
+    Content, Dead, DirectoryInfo, Epoch, Fingerprint, Found, Link, ListingId, SourceFile, SourceTree, TreeError,
+};
 use crate::digest::Digest;
 use crate::includes::dialect::Dialect;
 use crate::includes::reduced::Reduced;
@@ -67,6 +70,10 @@ struct Memory {
 pub(super) struct Shared {
     next_id: AtomicU32,
     places: AtomicU32,
+    next_listing: AtomicU64,
+    files_read: AtomicU64,
+    /// Digests that were known before this tree began, by the version of a file.
+    known: OnceLock<HashMap<Fingerprint, Digest>>,
     listings: node::ListingPolicy,
 }
 
@@ -74,6 +81,20 @@ impl Shared {
     fn new_id(&self) -> u32 {
         self.places.fetch_add(1, Ordering::Relaxed);
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Returns the content of a version if it was known before. It had settled then.
+    fn known_content(&self, version: &Fingerprint) -> OnceLock<Content> {
+        let known = self.known.get().and_then(|known| known.get(version));
+        let settled = |digest: &Digest| Content {
+            digest: *digest,
+            read_ns: i64::MAX,
+        };
+        known.map(settled).map_or_else(OnceLock::new, OnceLock::from)
+    }
+
+    fn new_listing(&self) -> ListingId {
+        ListingId(self.next_listing.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -129,6 +150,27 @@ impl DiskTree {
             self.shared.places.store(0, Ordering::Relaxed);
             memory.root = Arc::new(Node::root(&self.shared));
         }
+    }
+
+    /// Takes over digests of versions that had settled when they were read. Only the first call counts.
+    pub fn know_contents(&self, contents: Vec<(Fingerprint, Digest)>) {
+        self.shared.known.get_or_init(|| contents.into_iter().collect());
+    }
+
+    /// Returns the digests of all versions that had settled when they were read, `most` at most: those that this tree
+    /// has come across before those that it was told of.
+    pub fn settled_contents(&self, most: usize) -> Vec<(Fingerprint, Digest)> {
+        let mut contents = HashMap::new();
+        self.memory().root.settled_contents(&mut contents);
+        let known = self.shared.known.get().into_iter().flatten();
+        let missing = known.filter(|(fingerprint, _)| !contents.contains_key(fingerprint));
+        let missing: Vec<_> = missing.map(|(fingerprint, digest)| (*fingerprint, *digest)).collect();
+        contents.into_iter().chain(missing).take(most).collect()
+    }
+
+    /// Returns how many files have been read so far.
+    pub fn files_read(&self) -> u64 {
+        self.shared.files_read.load(Ordering::Relaxed)
     }
 
     /// Returns how many bytes the reduced files and the spellings take.
@@ -205,10 +247,20 @@ impl SourceTree for DiskTree {
         directory.find(name, epoch)
     }
 
+    fn listing(&self, directory: &Arc<Node>, epoch: Epoch) -> Result<Option<ListingId>, TreeError> {
+        directory.listing(epoch)
+    }
+
+    fn has_link(&self, link: &Link) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let target = rustix::fs::readlink(&link.path, Vec::new());
+        target.is_ok_and(|target| target.as_bytes() == link.target.as_bytes())
+    }
+
     fn digest(&self, file: &Arc<SourceFile>) -> Result<Digest, TreeError> {
         match file.content.get() {
             Some(content) => Ok(content.digest),
-            None => contents::read(file).map(|(content, _)| content.digest),
+            None => contents::read(file, &self.shared.files_read).map(|(content, _)| content.digest),
         }
     }
 
@@ -221,7 +273,7 @@ impl SourceTree for DiskTree {
         let memory = self.memory();
         // A scan that began before the last forgetting speaks an older table of spellings.
         let cache = Arc::ptr_eq(&memory.symbols, symbols).then_some(&*memory.contents);
-        contents::reduced(cache, file, dialect, symbols)
+        contents::reduced(cache, file, dialect, symbols, &self.shared.files_read)
     }
 }
 

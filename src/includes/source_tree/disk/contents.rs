@@ -110,6 +110,7 @@ pub(super) fn reduced(
     file: &Arc<SourceFile>,
     dialect: Dialect,
     symbols: &Symbols,
+    files_read: &AtomicU64,
 ) -> Result<Arc<Reduced>, TreeError> {
     let known = file.content.get().map(|content| content.digest);
     if let (Some(cache), Some(digest)) = (cache, known)
@@ -117,7 +118,7 @@ pub(super) fn reduced(
     {
         return Ok(reduced);
     }
-    let (content, bytes) = read(file)?;
+    let (content, bytes) = read(file, files_read)?;
     if let Some(cache) = cache
         && let Some(reduced) = cache.get(content.digest, dialect)
     {
@@ -130,14 +131,15 @@ pub(super) fn reduced(
     Ok(reduced)
 }
 
-/// Reads a file, which must be the version that it says it is, and notes its digest.
-pub(super) fn read(file: &Arc<SourceFile>) -> Result<(Content, Vec<u8>), TreeError> {
+/// Reads a file, which must be the version that it says it is, and notes its digest. Counts in `files_read`.
+pub(super) fn read(file: &Arc<SourceFile>, files_read: &AtomicU64) -> Result<(Content, Vec<u8>), TreeError> {
     let path = &file.route.path;
     let wrong = |error| unreadable(path.clone(), error);
     if file.fingerprint.size > FILE_BYTES_MAX {
         return Err(TreeError::TooLarge { path: path.clone() });
     }
     let changing = || TreeError::Changing { path: path.clone() };
+    files_read.fetch_add(1, Ordering::Relaxed);
     let mut opened = File::open(path).map_err(wrong)?;
     let mut read_whole = || -> Result<Option<(i64, Vec<u8>)>, TreeError> {
         let (read_ns, before) = (now_ns(), fingerprint_of(&opened).map_err(wrong)?);

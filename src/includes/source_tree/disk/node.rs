@@ -5,13 +5,14 @@ use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Dir, FileType, IFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::super::{DirectoryInfo, Epoch, Fingerprint, Found, Route, SourceFile, TreeError};
+use super::super::{DirectoryInfo, Epoch, Fingerprint, Found, ListingId, Route, SourceFile, TreeError};
 use super::{Shared, is_too_recent, now_ns, route, unreadable};
+use crate::digest::Digest;
 
 /// Largest directory that is listed; beyond, each name is asked for by itself.
 const LISTED_MAX: usize = 50_000;
@@ -52,7 +53,11 @@ enum Listing {
     /// Cannot be had, or not be relied on, as long as the directory stays as it is.
     Unusable,
     /// Sorted; good for this epoch only if too recent.
-    Names { hashes: Box<[u64]>, settled: bool },
+    Names {
+        hashes: Box<[u64]>,
+        settled: bool,
+        id: ListingId,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -194,15 +199,17 @@ impl Node {
                     mtime_ns: found.mtime_ns,
                     ctime_ns: found.ctime_ns,
                 };
-                let same_place = state.info.as_ref().is_some_and(|info| info.identity == stamp.identity);
-                if !same_place {
-                    let route = route::resolve(&self.path)?;
-                    state.info = Some(Arc::new(DirectoryInfo {
-                        route,
+                // A directory that was moved, and is reached by a link in its old place, has changed by that.
+                if state.info.is_none() || stamp != state.stamp {
+                    let info = DirectoryInfo {
+                        route: route::resolve(&self.path)?,
                         identity: stamp.identity,
-                    }));
-                    state.children.clear();
-                    state.files.clear();
+                    };
+                    if state.info.as_deref() != Some(&info) {
+                        state.info = Some(Arc::new(info));
+                        state.children.clear();
+                        state.files.clear();
+                    }
                 }
                 let settled = !matches!(state.listing, Listing::Names { settled: false, .. });
                 if stamp != state.stamp || !settled {
@@ -268,7 +275,24 @@ impl Node {
         Listing::Names {
             hashes: hashes.into(),
             settled: unchanged && !is_too_recent(changed_ns, looked_ns),
+            id: self.shared.new_listing(),
         }
+    }
+
+    /// Names the listing that answers for absent names, if one does that can be relied on.
+    pub(super) fn listing(&self, epoch: Epoch) -> Result<Option<ListingId>, TreeError> {
+        let mut state = self.lock();
+        self.check(&mut state, epoch)?;
+        if state.info.is_none() {
+            return Ok(None);
+        }
+        if matches!(state.listing, Listing::Unknown) {
+            state.listing = self.list(state.stamp);
+        }
+        Ok(match &state.listing {
+            Listing::Names { settled: true, id, .. } => Some(*id),
+            _ => None,
+        })
     }
 
     fn child_path(&self, name: &[u8]) -> PathBuf {
@@ -302,6 +326,29 @@ impl Node {
         Ok(child.exists(epoch)?.then_some(child))
     }
 
+    /// Collects the digests of versions that had settled when they were read, here and below.
+    pub(super) fn settled_contents(&self, contents: &mut HashMap<Fingerprint, Digest>) {
+        let (children, files): (Vec<_>, Vec<_>) = {
+            let state = self.lock();
+            (
+                state.children.values().cloned().collect(),
+                state.files.values().cloned().collect(),
+            )
+        };
+        for file in files {
+            let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Seen::File(file) = &file.seen
+                && let Some(content) = file.content.get()
+                && !is_too_recent(file.fingerprint.changed_ns(), content.read_ns)
+            {
+                contents.insert(file.fingerprint, content.digest);
+            }
+        }
+        for child in children {
+            child.settled_contents(contents);
+        }
+    }
+
     /// Returns what `name` is in this directory, which exists.
     pub(super) fn find(&self, name: &[u8], epoch: Epoch) -> Result<Found, TreeError> {
         let (file, parent) = {
@@ -310,12 +357,13 @@ impl Node {
             let Some(parent) = state.info.clone() else {
                 return Ok(Found::Absent);
             };
-            if !self.may_have(&mut state, name) {
-                return Ok(Found::Absent);
-            }
             let file = match state.files.get(name) {
+                // It is looked at in any case, if it has not been in this epoch.
                 Some(file) => Arc::clone(file),
                 None => {
+                    if !self.may_have(&mut state, name) {
+                        return Ok(Found::Absent);
+                    }
                     let file = Arc::new(Mutex::default());
                     state.files.insert(name.into(), Arc::clone(&file));
                     file
@@ -355,7 +403,7 @@ impl Node {
             && known
                 .content
                 .get()
-                .is_none_or(|content| !is_too_recent(found.mtime_ns.max(found.ctime_ns), content.read_ns))
+                .is_none_or(|content| !is_too_recent(found.changed_ns(), content.read_ns))
         {
             return Ok(Seen::File(Arc::clone(known)));
         }
@@ -374,7 +422,7 @@ impl Node {
             id,
             route,
             fingerprint: found,
-            content: OnceLock::new(),
+            content: self.shared.known_content(&found),
         })))
     }
 }

@@ -143,3 +143,20 @@ fn a_hard_link_made_elsewhere_leaves_a_version_readable_and_an_edit_does_not() {
         tree.digest(&found).expect("known")
     );
 }
+
+#[test]
+fn version_that_is_known_is_not_read_and_another_one_is() {
+    let root = tempfile::tempdir().expect("a directory");
+    let path = root.path().join("a.h");
+    fs::write(&path, "x").expect("writable");
+    let version = file(&DiskTree::new(Bounds::default()), root.path(), "a.h").fingerprint;
+    let tree = DiskTree::new(Bounds::default());
+    let told = Digest::of(b"told");
+    tree.know_contents(vec![(version, told)]);
+    assert_eq!(tree.digest(&file(&tree, root.path(), "a.h")).expect("known"), told);
+    assert_eq!(tree.files_read(), 0);
+    assert_eq!(tree.settled_contents(10), [(version, told)]);
+    fs::write(&path, "yy").expect("writable");
+    let read = tree.digest(&file(&tree, root.path(), "a.h")).expect("readable");
+    assert_eq!((read, tree.files_read()), (Digest::of(b"yy"), 1));
+}
