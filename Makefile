@@ -1,6 +1,6 @@
 # `make demo` shows rdcc at work, `make test` runs every test. Both install what they need (Debian) and clean up.
 
-.PHONY: all demo test check unit prove doc bench clean
+.PHONY: all demo test check unit prove matrix doc bench clean
 
 all:
 	scripts/prepare.sh build
@@ -29,6 +29,11 @@ prove:
 	RDCC_SCAN_TREES=$(TREES) RDCC_SCAN_CASES=all RDCC_SCAN_HEADERS=all RDCC_SCAN_KERNEL='$(KERNEL)' \
 		cargo test --release --test it includes:: -- --nocapture
 	PROPTEST_CASES=100000 cargo test --release --test it fuzz::
+
+# Some 500 kinds of commands, five ways each, against the local compiler; `make test` runs every tenth, in one way.
+matrix:
+	scripts/prepare.sh test
+	RDCC_MATRIX=1 cargo test --test it matrix -- --nocapture
 
 clean:
 	cargo clean

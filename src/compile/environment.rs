@@ -53,6 +53,13 @@ pub fn objection(env: &[(OsString, OsString)]) -> Option<(LocalReason, &OsStr)> 
     })
 }
 
+/// Returns the variable that says where temporary files go, if one does.
+pub fn temporary_directory(env: &[(OsString, OsString)]) -> Option<&OsStr> {
+    let names = |name: &OsStr| ["TMPDIR", "TMP", "TEMP"].iter().any(|known| name == *known);
+    let (name, _) = env.iter().find(|(name, value)| names(name) && !value.is_empty())?;
+    Some(name)
+}
+
 /// Returns the directories that the environment adds for sources in `language`.
 pub fn include_dirs(env: &[(OsString, OsString)], language: Language) -> EnvironmentDirs {
     let dirs = |wanted: &str| {

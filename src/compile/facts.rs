@@ -115,6 +115,11 @@ impl Features {
         Feature::SIDE_FILES.iter().any(|feature| self.has(*feature))
     }
 
+    /// Returns whether the names of temporary files stand in what the command writes.
+    pub(super) fn names_temporary_files(self) -> bool {
+        self.has(Feature::AssemblerListing) || self.has(Feature::AssemblerFile)
+    }
+
     pub(super) fn insert(&mut self, feature: Feature) {
         self.0 |= feature.bit();
     }

@@ -89,6 +89,11 @@ fn parse_remote(
     if let Some((reason, name)) = environment::objection(env) {
         return Err(LocalCommand::new(reason, Some(name)));
     }
+    if details.facts.features.names_temporary_files()
+        && let Some(name) = environment::temporary_directory(env)
+    {
+        return Err(LocalCommand::new(LocalReason::EnvTemporaryDirectory, Some(name)));
+    }
     details.preprocess.environment = environment::include_dirs(env, plan.language);
     let command = details.into_command(driver, &plan)?;
     Ok(CompileCommand {

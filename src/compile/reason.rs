@@ -94,6 +94,8 @@ local_reasons! {
     EnvCompareDebug = "env_compare_debug",
     /// `GCC_EXEC_PREFIX` or `COMPILER_PATH` is set: the compiler's parts may come from anywhere.
     EnvExecPrefix = "env_exec_prefix",
+    /// A listing of the assembler, which names its temporary file, and `TMPDIR`, `TMP` or `TEMP` is set.
+    EnvTemporaryDirectory = "env_temporary_directory",
 }
 
 impl std::fmt::Display for LocalReason {

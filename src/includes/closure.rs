@@ -51,7 +51,8 @@ pub struct Closure {
     /// The files that are read, the source first, in the compiler's order. One file may be listed twice, by two
     /// spellings or even by one.
     pub listed: Vec<Listed>,
-    /// Files that only have to be there: `__has_include` asked for them.
+    /// Files that have to be there and are not listed: `__has_include` asked for them, or `#pragma once` found them to be
+    /// copies.
     pub consulted: Vec<Arc<SourceFile>>,
     /// Files that the assembler reads by itself.
     pub assembled: Vec<Arc<SourceFile>>,

@@ -458,6 +458,8 @@ impl<'a, T: SourceTree> Scan<'a, T> {
             return Ok(());
         }
         if self.is_repeated_content(entry, inclusion)? {
+            // The compiler reads it to find that out, and does not list it.
+            self.outside.consulted.insert(entry, ());
             return Ok(());
         }
         if let Some((line, defect)) = self.sources[source].defect {

@@ -3,5 +3,6 @@
 mod bits;
 mod failures;
 mod farm;
+mod matrix;
 mod placing;
 mod ways;

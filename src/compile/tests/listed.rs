@@ -117,7 +117,15 @@ fn environment() {
         ),
         ("CPATH", "/x", "c a.c -> a.o", "directories are taken along"),
         ("SOURCE_DATE_EPOCH", "1", "c a.c -> a.o", "forwarded"),
+        ("TMPDIR", "/x", "c a.c -> a.o", "names no file that stays"),
     ] {
         check_in("gcc -c a.c", &[(name, value)], &[], expected, claim);
     }
+    check_in(
+        "gcc -c a.c -Wa,-al=x.lst",
+        &[("TMPDIR", "/x")],
+        &[],
+        "local env_temporary_directory (TMPDIR)",
+        "a listing names the assembler's temporary file",
+    );
 }

@@ -8,9 +8,10 @@ use super::Stop;
 use crate::compile::{MacroAction, MacroOption};
 use crate::includes::closure::Reason;
 use crate::includes::dialect::{Dialect, Strictness};
+use crate::includes::reduced::Form;
 use crate::includes::request::ScanRequest;
 use crate::includes::search::{Candidate, Chains, SearchPath, join};
-use crate::includes::source_tree::{Epoch, SourceTree};
+use crate::includes::source_tree::{Epoch, Found, SourceTree};
 
 /// gcc's own limit, unless the command sets another. Its list of open files is what the limit protects; so is ours.
 pub(super) fn depth_max(request: &ScanRequest) -> Result<usize, Stop> {
@@ -110,9 +111,32 @@ pub(super) fn search_path<T: SourceTree>(
                 let identity = tree.describe(&directory).identity;
                 Ok((directory, identity))
             }
+            None if ends_at_file(tree, cwd, &candidate.name, epoch)? => {
+                let symbols = tree.symbols();
+                return Err(Stop::Missing(symbols.intern(&candidate.name), Form::Quote, symbols));
+            }
             None => Err(request.cwd.join(name)),
         })
     })?;
     path.absent.extend(defaults);
     Ok(path)
+}
+
+/// Tells a path that leads to, or through, something that is no directory from one that leads nowhere: the compiler
+/// complains about the first whether or not it is told to.
+fn ends_at_file<T: SourceTree>(tree: &T, cwd: &T::Directory, name: &[u8], epoch: Epoch) -> Result<bool, Stop> {
+    let from = match name.first() {
+        Some(b'/') => tree.directory(Path::new("/"), epoch)?,
+        _ => Some(cwd.clone()),
+    };
+    let Some(from) = from else {
+        return Ok(false);
+    };
+    Ok(match tree.below(&from, name, epoch)? {
+        Ok(_) => false,
+        Err(dead) => matches!(
+            tree.find(&dead.directory, &dead.component, epoch)?,
+            Found::File(_) | Found::Special
+        ),
+    })
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -104,8 +104,8 @@ fn many_compiles_at_once_share_the_workers() {
     }
 }
 
-/// Runs a command with a terminal for its stderr and returns what came there.
-fn on_a_terminal(mut command: Command, columns: u16) -> Vec<u8> {
+/// Runs a command with a terminal for its stderr and returns what came there, and how the command ended.
+pub fn on_a_terminal(mut command: Command, columns: u16) -> (Vec<u8>, ExitStatus) {
     let host = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&host).expect("granted");
     unlockpt(&host).expect("unlocked");
@@ -135,8 +135,8 @@ fn on_a_terminal(mut command: Command, columns: u16) -> Vec<u8> {
     while let Ok(count @ 1..) = host.read(&mut piece) {
         text.extend_from_slice(&piece[..count]);
     }
-    child.wait().expect("ends");
-    text
+    let status = child.wait().expect("ends");
+    (text, status)
 }
 
 #[test]
@@ -150,10 +150,10 @@ fn diagnostics_on_a_terminal_have_the_same_colours_and_the_same_width() {
         "#include <stdio.h>\nint f(void) { return undeclared_name_that_is_rather_long + another_one_of_them_here; }\n",
     );
     for columns in [80, 40] {
-        let remote = on_a_terminal(farm.compile(&["-Wall", "-c", "a.c"]), columns);
+        let (remote, _) = on_a_terminal(farm.compile(&["-Wall", "-c", "a.c"]), columns);
         let mut local = farm.client(Path::new("/usr/bin/arm-linux-gnueabi-gcc"));
         local.args(["-Wall", "-c", "a.c"]);
-        let local = on_a_terminal(local, columns);
+        let (local, _) = on_a_terminal(local, columns);
         assert!(local.windows(2).any(|two| two == b"\x1b["), "no colours to compare");
         assert_eq!(String::from_utf8_lossy(&remote), String::from_utf8_lossy(&local));
     }
