@@ -204,6 +204,11 @@ impl Coordinator {
                     complaint.error = format!("the coordinator refuses: {code}");
                 }
                 complaint.causes = lines.map(|line| line.trim().to_owned()).collect();
+                if code == Code::AlreadyExists {
+                    let hint =
+                        "`--replace` lets the name stand for this compiler; or give the toolchain file another `name`";
+                    complaint.hint = Some(hint.to_owned());
+                }
                 Failure {
                     complaint,
                     status: FAILED,
@@ -293,7 +298,8 @@ fn node_toolchain(state: wire::ToolchainState) -> Result<NodeToolchain, WireErro
             State::Installed => "installed",
             State::Bundle => "bundle",
             State::Fetchable => "fetchable",
-            State::Failed | State::Unspecified => "failed",
+            State::Failed => "failed",
+            State::Unspecified => "looking",
         },
         message: state.message,
     })
