@@ -331,9 +331,15 @@ impl<F: Farm> Driver<F> {
             Wish::NoFallback => Reach::Workers,
             Wish::Anywhere | Wish::Here => Reach::Anywhere,
         };
-        let want = self.want(&traits, prediction, reach, job.avoid.clone());
+        let want = self.want(&traits, prediction, reach, std::mem::take(&mut job.avoid));
         (job.traits, job.prediction) = (Some(traits), Some(prediction));
-        let placed = self.farm.place(want).await.inspect_err(|trouble| {
+        let anew = (!want.ask.avoid.is_empty()).then(|| want.with_any_worker());
+        let placed = match (self.farm.place(want).await, anew) {
+            // Nobody else has a place for it: one that failed it may do better this time.
+            (Err(trouble), Some(anew)) if trouble.reason != Reason::NoCoordinator => self.farm.place(anew).await,
+            (placed, _) => placed,
+        };
+        let placed = placed.inspect_err(|trouble| {
             if trouble.reason == Reason::ToolchainNotOnFarm {
                 let complaint = job.complaint(trouble.reason, "");
                 self.watch.remark(&complaint.error, complaint.hint.as_deref());
@@ -360,7 +366,9 @@ impl<F: Farm> Driver<F> {
         let ran = match self.run_or_race(job, place, prepared).await {
             Ok(ran) => ran,
             Err(trouble) => {
-                job.avoid.extend(Name::new(&job.worker));
+                if trouble.reason.is_of_worker() {
+                    job.avoid.extend(Name::new(&job.worker));
+                }
                 return Err(trouble);
             }
         };

@@ -129,6 +129,13 @@ reasons! {
     Internal = "internal_error" => Rule::HERE,
 }
 
+impl Reason {
+    /// Tells whether another worker would probably do better.
+    pub fn is_of_worker(self) -> bool {
+        matches!(self, Reason::WorkerFault | Reason::WorkerNoToolchain)
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())

@@ -19,6 +19,15 @@ pub struct Want {
     pub closure_bytes: u64,
 }
 
+impl Want {
+    /// Returns the same want, with no worker to be avoided.
+    pub fn with_any_worker(&self) -> Self {
+        let mut want = self.clone();
+        want.ask.avoid.clear();
+        want
+    }
+}
+
 /// Where a job runs.
 #[derive(Debug)]
 pub enum Placed<P> {

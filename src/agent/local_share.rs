@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 pub const NICENESS: u8 = 15;
 /// How long a reading has to be old for the next to say anything: the kernel counts in steps of 10 ms or less.
 pub const READING_LEAST: Duration = Duration::from_millis(200);
-/// Weight of the newest reading.
-const NEWEST_WEIGHT: f64 = 0.5;
+/// How quickly what was read before loses its weight: by two thirds within this time, seconds.
+const MEMORY_S: f64 = 0.3;
 /// Memory that stays free, bytes: what make, the agent and a link's beginning need.
 const MEMORY_SPARED: u64 = 128 << 20;
 /// What a compile is taken to need when nothing is known, bytes: the larger units of a kernel need 100 MB.
@@ -72,7 +72,8 @@ impl LocalShare {
             let busy = reading.busy.saturating_sub(before.busy).as_secs_f64();
             let niced = reading.niced.saturating_sub(before.niced).as_secs_f64();
             let needs = (busy + (niced - self.helped).max(0.0)) / passed;
-            self.needs += NEWEST_WEIGHT * (needs.min(self.cores) - self.needs);
+            let weight = 1.0 - (-passed / MEMORY_S).exp();
+            self.needs += weight * (needs.min(self.cores) - self.needs);
         }
         self.helped = 0.0;
         self.last = Some((reading, now));
@@ -191,6 +192,17 @@ mod tests {
             world.pass(0.5, 2.0);
         }
         assert!((world.share.needs - 2.5).abs() < 0.01, "{}", world.share.needs);
+    }
+
+    #[test]
+    fn a_burst_does_not_outlive_a_pause() {
+        let mut world = World::new(2);
+        for _ in 0..12 {
+            world.pass(2.0, 0.0);
+        }
+        world.now += Duration::from_secs(60);
+        world.pass(0.0, 0.0);
+        assert!(world.share.needs < 0.01 && world.share.for_one_more(1) == Some(1.0));
     }
 
     #[test]

@@ -369,20 +369,21 @@ impl Placing {
         }
     }
 
-    /// Takes back from the queue what ends sooner here, the soonest first, as long as a core is idle.
+    /// Takes back from the queue what ends sooner here, the shortest first, as long as a core is idle. Where the shortest
+    /// does not, longer ones hardly do: they are sooner served there, and take longer here.
     fn help_out(&mut self, now: Instant) {
         loop {
             let waiting = self.jobs.iter().filter_map(|(number, job)| match job.state {
                 State::Waits(since) if now >= since + ROUND_TRIP => {
-                    let here = job.work_s() / (self.power_here * self.share_for(job)?);
-                    Some((*number, here, self.finish_in_queue(*number, job)))
+                    Some((*number, job.work_s() / (self.power_here * self.share_for(job)?)))
                 }
                 _ => None,
             });
-            let soonest = waiting
-                .filter(|(_, here, there)| here < there)
-                .min_by(|(_, one, _), (_, other, _)| one.total_cmp(other));
-            let Some((number, ..)) = soonest else { return };
+            let soonest = waiting.min_by(|(_, one), (_, other)| one.total_cmp(other));
+            let Some((number, here)) = soonest else { return };
+            if here >= self.finish_in_queue(number, &self.jobs[&number]) {
+                return;
+            }
             self.actions.push(Action::TakeBack(number));
             self.run_here(number, Choice::FarmFull, now);
         }
