@@ -13,7 +13,7 @@ use super::fallback::Reason;
 use super::farm::{Farm, Placed, Ran, Want, transfer_time};
 use super::forecast::Prediction;
 use super::preparation::{Prepared, Trouble};
-use super::toolchain_resolve::DefinitionSource;
+use super::toolchain_resolve::{DefinitionSource, Told};
 use super::worker_link::{LinkError, LinkRun, LinkTarget, WorkerLink};
 use crate::digest::Digest;
 use crate::ids::{AgentSessionId, Name};
@@ -145,7 +145,7 @@ impl Cluster {
 }
 
 impl DefinitionSource for Cluster {
-    async fn definition(&self, name: &Name) -> Option<String> {
+    async fn definition(&self, name: &Name) -> Told {
         self.coordinator.definition(name).await
     }
 }

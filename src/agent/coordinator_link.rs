@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::toolchain_resolve::DefinitionSource;
+use super::toolchain_resolve::{DefinitionSource, Told};
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
 use crate::job::{Refusal, RefusalKind, RunReport};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
@@ -214,23 +214,27 @@ impl CoordinatorLink {
 
 impl DefinitionSource for CoordinatorLink {
     /// Asks the coordinator, when there is a session with it.
-    async fn definition(&self, name: &Name) -> Option<String> {
+    async fn definition(&self, name: &Name) -> Told {
         if self.settled().await != LinkState::Up {
-            return None;
+            return Told::NoAnswer;
         }
-        let endpoint = channel::endpoint(&self.coordinator).ok()?;
+        let Ok(endpoint) = channel::endpoint(&self.coordinator) else {
+            return Told::NoAnswer;
+        };
         let mut client = wire::toolchains_client::ToolchainsClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(MESSAGE_BYTES_MAX);
         let request = wire::ShowRequest {
             which: Some(wire::show_request::Which::Name(name.to_string())),
         };
         let answer = tokio::time::timeout(DEFINITION_WAIT, client.show(request)).await;
-        match answer.ok()? {
-            Ok(record) => String::from_utf8(record.into_inner().definition).ok(),
-            Err(status) => {
+        match answer {
+            Ok(Ok(record)) => String::from_utf8(record.into_inner().definition).map_or(Told::Unknown, Told::Text),
+            Ok(Err(status)) if status.code() == tonic::Code::NotFound => Told::Unknown,
+            Ok(Err(status)) => {
                 tracing::debug!(toolchain = %name, %status, "the coordinator does not tell the toolchain's file");
-                None
+                Told::NoAnswer
             }
+            Err(_) => Told::NoAnswer,
         }
     }
 }

@@ -115,10 +115,21 @@ impl Unresolved {
     }
 }
 
+/// What others say about a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// The text of its file.
+    Text(String),
+    /// Nobody knows it.
+    Unknown,
+    /// Nobody can be asked.
+    NoAnswer,
+}
+
 /// Asks elsewhere for the text of a toolchain's file that is not on this machine.
 pub trait DefinitionSource: Send + Sync {
-    /// Returns the text, or `None` when nobody knows the name or nobody can be asked.
-    fn definition(&self, name: &Name) -> impl Future<Output = Option<String>> + Send;
+    /// Returns what the coordinator says about `name`.
+    fn definition(&self, name: &Name) -> impl Future<Output = Told> + Send;
 }
 
 /// Everything besides the files that decides what is captured.
@@ -166,12 +177,13 @@ impl Toolchains {
         let (this, wanted) = (self.clone(), request.clone());
         let mut found = tasks.blocking(move || this.look(&wanted)).await?;
         if let Look::Unknown(name) = &found {
-            let text = elsewhere.definition(name).await;
+            let told = elsewhere.definition(name).await;
             let (this, wanted, name) = (self.clone(), request.clone(), name.clone());
             found = tasks
-                .blocking(move || match text {
-                    Some(text) => this.look_with(&wanted, this.definitions.take(&name, text)?),
-                    None => Err(unknown(&name, &wanted)),
+                .blocking(move || match told {
+                    Told::Text(text) => this.look_with(&wanted, this.definitions.take(&name, text)?),
+                    Told::Unknown => Err(unknown(&name, &wanted)),
+                    Told::NoAnswer => Err(no_answer(&name, &wanted)),
                 })
                 .await?;
         }
@@ -456,6 +468,15 @@ fn unknown(name: &Name, request: &CompileRequest) -> Unresolved {
     if let Compiler::At(path) = &request.compiler {
         unresolved.program = Some(path.clone());
     }
+    unresolved
+}
+
+fn no_answer(name: &Name, request: &CompileRequest) -> Unresolved {
+    let message = format!("no toolchain is called `{name}` here, and the coordinator cannot be asked");
+    let mut unresolved = unknown(name, request);
+    unresolved.reason = Reason::NoCoordinator;
+    unresolved.message = message;
+    unresolved.hint = Some("is rdcc-coordinator running? RDCC_COORDINATOR and config.toml name its address".to_owned());
     unresolved
 }
 

@@ -102,6 +102,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
     if let Some(StartError::Listen(ListenError::NotLoopback(_))) = error.downcast_ref::<StartError>() {
         return Some("listen on 127.0.0.1, and let other nodes come through a tunnel, say `ssh -R`");
     }
+    if let Some(StartError::InUse(_)) = error.downcast_ref::<StartError>() {
+        return Some("stop it, or give each coordinator of a machine its own `--state-dir`");
+    }
     match error.downcast_ref::<SettingsError>() {
         Some(SettingsError::Missing(_)) => {
             Some("give `--state-dir DIR`, or set `state_dir` in /etc/rdcc/coordinator.toml")

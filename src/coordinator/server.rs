@@ -3,10 +3,12 @@
 //! Stopping ends all sessions at once, since jobs need no coordinator and everybody comes back to the next one, while
 //! transfers of bundles have a grace period to end in.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FlockOperation;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 
@@ -38,6 +40,17 @@ pub enum StartError {
         /// Why.
         source: RegistryError,
     },
+    /// The state directory cannot be locked.
+    #[error("cannot lock the state directory `{}`", path.display())]
+    Lock {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process uses it.
+    #[error("another coordinator uses the state directory `{}`", .0.display())]
+    InUse(PathBuf),
 }
 
 /// A running coordinator.
@@ -47,11 +60,14 @@ pub struct Coordinator {
     pub address: SocketAddr,
     /// Its driver.
     pub driver: DriverHandle,
+    /// Keeps other coordinators away from the state directory.
+    _lock: File,
 }
 
 /// Starts a coordinator as some of `tasks`; it stops when they are cancelled.
 pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, StartError> {
     let wanted = channel::listen_address(&settings.listen)?;
+    let lock = lock_state(&settings.state_dir)?;
     let registry = open_registry(&settings.state_dir, tasks).await?;
     let listener = channel::listen(wanted).await?;
     let address = listener.local_addr().map_err(|source| ListenError::Bind {
@@ -78,7 +94,28 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
             tracing::error!(%error, "the coordinator's listener failed");
         }
     });
-    Ok(Coordinator { address, driver })
+    Ok(Coordinator {
+        address,
+        driver,
+        _lock: lock,
+    })
+}
+
+/// Takes the state directory for this process; another one would write over its registry.
+fn lock_state(state_dir: &Path) -> Result<File, StartError> {
+    let failed = |source| StartError::Lock {
+        path: state_dir.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(state_dir).map_err(failed)?;
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    let file = options.open(state_dir.join("lock")).map_err(failed)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::InUse(state_dir.to_owned())),
+        Err(error) => Err(failed(error.into())),
+    }
 }
 
 async fn open_registry(state_dir: &Path, tasks: &Tasks) -> Result<Arc<Registry>, StartError> {

@@ -1,6 +1,7 @@
 //! Compiles through a whole farm: coordinator, workers, agent and wrapper, with the real cross compiler.
 
 mod bits;
+mod chaos;
 mod failures;
 mod farm;
 mod matrix;

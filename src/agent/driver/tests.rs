@@ -16,7 +16,7 @@ use crate::agent::placing::Choice;
 use crate::agent::preparation::Prepared;
 use crate::agent::socket::{Caller, Service};
 use crate::agent::spec::LIST_FILE;
-use crate::agent::toolchain_resolve::DefinitionSource;
+use crate::agent::toolchain_resolve::{DefinitionSource, Told};
 use crate::exchange::place::{Place, Tree};
 use crate::exchange::settings::{File, Given, Settings};
 use crate::exchange::{Counters, Zero};
@@ -55,8 +55,8 @@ enum Mishap {
 }
 
 impl DefinitionSource for Arc<PlayedFarm> {
-    async fn definition(&self, _name: &Name) -> Option<String> {
-        None
+    async fn definition(&self, _name: &Name) -> Told {
+        Told::Unknown
     }
 }
 

@@ -10,17 +10,16 @@ use crate::toolchains::capture::tests::FakeSdk;
 
 const FILE: &str = "name = \"x\"\ntarget = \"arm-linux-gnueabi\"\ncompilers.c = \"x-gcc\"\n";
 
-/// Knows one definition, and counts how often it is asked.
-#[derive(Default)]
+/// Knows one definition at most, and counts how often it is asked.
 struct Elsewhere {
-    text: Option<String>,
+    told: Told,
     asked: AtomicUsize,
 }
 
 impl DefinitionSource for Elsewhere {
-    async fn definition(&self, _name: &Name) -> Option<String> {
+    async fn definition(&self, _name: &Name) -> Told {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        self.text.clone()
+        self.told.clone()
     }
 }
 
@@ -49,7 +48,10 @@ impl World {
             sdk: FakeSdk::new(),
             toolchains: Arc::new(Toolchains::new(vec![files], dir.path().join("records"), place)),
             dir,
-            elsewhere: Elsewhere::default(),
+            elsewhere: Elsewhere {
+                told: Told::Unknown,
+                asked: AtomicUsize::new(0),
+            },
             tasks: Tasks::default(),
         }
     }
@@ -153,10 +155,14 @@ async fn unknown_name_is_asked_for_elsewhere_and_kept() {
     let mut world = World::new();
     let unknown = world.resolve(Some("x"), OWN).await.unwrap_err();
     assert_eq!((unknown.reason, unknown.program), (Reason::ToolchainUnknown, None));
-    world.elsewhere.text = Some(FILE.to_owned());
+    world.elsewhere.told = Told::NoAnswer;
+    let unasked = world.resolve(Some("x"), OWN).await.unwrap_err();
+    assert_eq!(unasked.reason, Reason::NoCoordinator);
+    assert!(unasked.message.contains("cannot be asked"), "{}", unasked.message);
+    world.elsewhere.told = Told::Text(FILE.to_owned());
     assert!(world.resolve(Some("x"), OWN).await.is_ok());
     assert!(world.resolve(Some("x"), OWN).await.is_ok());
-    assert_eq!(world.elsewhere.asked.load(Ordering::Relaxed), 2);
+    assert_eq!(world.elsewhere.asked.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]

@@ -148,6 +148,13 @@ impl TestFarm {
         }
     }
 
+    /// Waits for the end of a worker that was told to end.
+    pub fn wait_for_worker(&mut self, name: &str) {
+        if let Some(mut daemon) = self.workers.remove(name) {
+            daemon.child.wait().expect("ends");
+        }
+    }
+
     /// Sends a worker a signal.
     pub fn signal_worker(&self, name: &str, signal: Signal) {
         self.workers[name].signal(signal);

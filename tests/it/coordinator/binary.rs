@@ -44,10 +44,18 @@ fn it_says_where_it_listens_and_ends_in_order_upon_a_signal() {
     let address = line.strip_prefix("listening on ").expect("the line").trim();
     std::net::TcpStream::connect(address).expect("it listens there");
 
-    let (status, stderr) = run(&["--listen", address, "--state-dir", dir]);
+    let other = tempfile::tempdir().expect("a directory");
+    let other = other.path().to_str().expect("plain");
+    let (status, stderr) = run(&["--listen", address, "--state-dir", other]);
     assert_eq!(status, 1);
     assert!(
         stderr.contains("error: cannot listen on") && stderr.contains("hint: another coordinator"),
+        "{stderr}"
+    );
+    let (status, stderr) = run(&["--listen", "127.0.0.1:0", "--state-dir", dir]);
+    assert_eq!(status, 1);
+    assert!(
+        stderr.contains("error: another coordinator uses the state directory") && stderr.contains("hint: stop it"),
         "{stderr}"
     );
 
