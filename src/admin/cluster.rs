@@ -125,6 +125,8 @@ pub struct Toolchain {
     pub unpacked_bytes: u64,
     /// When it was pushed, milliseconds since 1970.
     pub pushed_unix_ms: u64,
+    /// How its objects compare with those of the name's reference variant, in words.
+    pub certification: String,
 }
 
 fn as_text<S: serde::Serializer>(toolchain: &ToolchainId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -19,6 +19,7 @@ use crate::protocol::wire::toolchains_client::ToolchainsClient;
 use crate::protocol::{MESSAGE_BYTES_MAX, PIECE_BYTES_MAX, wire};
 use crate::runtime::channel;
 use crate::toolchains::bundle::BundleRef;
+use crate::toolchains::golden::Golden;
 
 /// Time for the coordinator to answer a question. It keeps all it needs in memory.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -45,6 +46,7 @@ pub(super) struct PushHead {
     pub(super) manifest: Vec<u8>,
     pub(super) bundle: BundleRef,
     pub(super) replace: Replace,
+    pub(super) golden: Golden,
 }
 
 /// Whether a name may move to another identity.
@@ -128,6 +130,7 @@ impl Coordinator {
             bundle_digest: head.bundle.digest.as_bytes().to_vec(),
             bundle_size: head.bundle.size,
             replace: head.replace == Replace::Allowed,
+            golden: golden_to_wire(&head.golden),
         }));
         let (send, receive) = tokio::sync::mpsc::channel(PIECES_WAITING);
         let mut client = self.registry();
@@ -315,6 +318,14 @@ fn job(job: wire::RunningJob) -> Result<Job, WireError> {
     })
 }
 
+fn golden_to_wire(golden: &Golden) -> Vec<wire::GoldenObject> {
+    let unit = |(unit, object): (&String, &Vec<u8>)| wire::GoldenObject {
+        unit: unit.clone(),
+        object: object.clone(),
+    };
+    golden.objects().iter().map(unit).collect()
+}
+
 fn toolchain_summary(summary: wire::ToolchainSummary) -> Result<Toolchain, WireError> {
     let digest = crate::digest::Digest::from_slice(&summary.bundle_digest)?;
     Ok(Toolchain {
@@ -328,5 +339,6 @@ fn toolchain_summary(summary: wire::ToolchainSummary) -> Result<Toolchain, WireE
         files: summary.files,
         unpacked_bytes: summary.unpacked_size,
         pushed_unix_ms: summary.pushed_unix_ms,
+        certification: summary.certification,
     })
 }

@@ -17,6 +17,7 @@ use crate::ids::Name;
 use crate::toolchains::bundle::{self, BundleRef};
 use crate::toolchains::capture::{self, Captured};
 use crate::toolchains::definition::Definition;
+use crate::toolchains::golden::{self, Golden};
 use crate::toolchains::host::Host;
 use crate::toolchains::manifest::{Entry, Manifest};
 
@@ -38,8 +39,10 @@ pub(super) async fn run(command: ToolchainCommand, context: &Context<'_>) -> Res
             })
         }
         ToolchainCommand::Show { name, files } => {
-            let record = record(&coordinator(context).await?, &name).await?;
-            show(&record, if files { Files::Listed } else { Files::Counted })
+            let coordinator = coordinator(context).await?;
+            let record = record(&coordinator, &name).await?;
+            let known = coordinator.toolchains().await?;
+            show(&record, &known, if files { Files::Listed } else { Files::Counted })
         }
         ToolchainCommand::Verify { name } => verify(&name, context).await,
         ToolchainCommand::Rm { name } => {
@@ -64,12 +67,14 @@ async fn push(file: &Path, replace: Replace, context: &Context<'_>) -> Result<St
     let manifest = capture(&definition, context)?.manifest;
     let id = manifest.id();
     let known = coordinator.toolchains().await?;
+    let (golden, without_golden) = golden(&definition, &manifest, context);
     let head = |bundle| PushHead {
         name: definition.name.clone(),
         definition: text.clone().into_bytes(),
         manifest: manifest.encode(),
         bundle,
         replace,
+        golden: golden.clone(),
     };
     let pushed = match known.iter().find(|toolchain| toolchain.identity == id) {
         // The same files make the same bundle, so there is nothing to pack.
@@ -97,14 +102,34 @@ async fn push(file: &Path, replace: Replace, context: &Context<'_>) -> Result<St
         Pushed::Stored => "pushed",
         Pushed::KnownBefore => "known already:",
     };
-    Ok(format!(
+    let mut text = format!(
         "{what} toolchain `{}`\n  identity  {id}\n  target    {}, runs on {}\n  files     {}, {}\n",
         definition.name,
         manifest.target(),
         manifest.host(),
         manifest.entries().len(),
         bytes(manifest.content_bytes())
-    ))
+    );
+    let record = coordinator.record(id).await?;
+    if definition.variants().len() > 1 {
+        let _ = writeln!(text, "  objects   {}", record.summary.certification);
+    }
+    if let Some(why) = without_golden {
+        let _ = writeln!(text, "  (not compared: {why})");
+    }
+    Ok(text)
+}
+
+/// Compiles the golden set, for a toolchain that has variants to be compared with. A compiler that does not take it is
+/// no reason not to push; the second value says so.
+fn golden(definition: &Definition, manifest: &Manifest, context: &Context<'_>) -> (Golden, Option<String>) {
+    if definition.variants().len() < 2 {
+        return (Golden::default(), None);
+    }
+    match golden::compile::compile(manifest, &context.surroundings) {
+        Ok(golden) => (golden, None),
+        Err(error) => (Golden::default(), Some(error.to_string())),
+    }
 }
 
 /// Blocks: nothing else goes on in this process.
@@ -202,7 +227,11 @@ fn list(toolchains: &[Toolchain], now_unix_ms: u64) -> String {
             bytes(toolchain.unpacked_bytes),
             bytes(toolchain.bundle_bytes),
             format!("{} ago", span(now_unix_ms.saturating_sub(toolchain.pushed_unix_ms))),
-            if toolchain.current { "current" } else { "replaced" }.to_owned(),
+            match (toolchain.current, toolchain.certification.split(':').next()) {
+                (false, _) => "replaced".to_owned(),
+                (true, None | Some("" | "the only kind")) => "current".to_owned(),
+                (true, Some(certification)) => format!("current, {certification}"),
+            },
         ]);
     }
     table.render()
@@ -221,7 +250,7 @@ fn decode(record: &Record) -> Result<Manifest, Failure> {
     })
 }
 
-fn show(record: &Record, files: Files) -> Result<String, Failure> {
+fn show(record: &Record, known: &[Toolchain], files: Files) -> Result<String, Failure> {
     let (summary, manifest) = (&record.summary, decode(record)?);
     let mut text = format!(
         "toolchain  {}\nidentity   {}\nruns on    {}\ntarget     {}\nfiles      {}, {}\nbundle     {}, {}\n",
@@ -236,6 +265,13 @@ fn show(record: &Record, files: Files) -> Result<String, Failure> {
     );
     for (language, path) in manifest.compilers() {
         let _ = writeln!(text, "{:<9}  {}", language.as_str(), path.display());
+    }
+    let group = known
+        .iter()
+        .filter(|other| other.current && other.name == summary.name && !other.certification.is_empty());
+    for variant in group {
+        let (identity, host) = (variant.identity.0.short(), &variant.host_kind);
+        let _ = writeln!(text, "variant    {host}  {identity}  {}", variant.certification);
     }
     if !manifest.flags().is_empty() {
         let _ = writeln!(text, "flags      {}", manifest.flags().join(" "));

@@ -11,18 +11,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
-use crate::digest::{Digest, Hasher};
+use crate::digest::Hasher;
 use crate::ids::{Name, ToolchainId};
 use crate::store::content::digest_of;
 use crate::store::stamp::Stamp;
 use crate::toolchains::bundle::{self, BundleError, BundleRef};
+use crate::toolchains::certification::{Certification, Side, certify};
 use crate::toolchains::definition::{Definition, DefinitionError};
+use crate::toolchains::golden::Golden;
 use crate::toolchains::manifest::{Manifest, ManifestError};
 
+mod files;
 #[cfg(test)]
 mod tests;
+
+use files::{Stored, put_in_place, read_record, write_whole};
 
 /// Largest toolchain file, bytes: a hundred times the longest one known.
 const DEFINITION_BYTES_MAX: usize = 1 << 20;
@@ -46,6 +49,8 @@ pub struct Record {
     pub bundle: BundleRef,
     /// When it was pushed, milliseconds since 1970.
     pub pushed_unix_ms: u64,
+    /// What it makes of the golden set; empty when it was pushed without.
+    pub golden: std::sync::Arc<Golden>,
 }
 
 /// Whether a name stands for an identity.
@@ -79,6 +84,8 @@ pub struct PushHead {
     pub bundle: BundleRef,
     /// Whether the name may move.
     pub replace: Replace,
+    /// What the toolchain makes of the golden set; may be empty.
+    pub golden: Golden,
 }
 
 /// How a push goes on.
@@ -152,16 +159,6 @@ fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> 
     }
 }
 
-/// What is written beside each bundle.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stored {
-    name: String,
-    bundle_digest: String,
-    bundle_size: u64,
-    pushed_unix_ms: u64,
-}
-
 #[derive(Debug, Clone)]
 struct Kept {
     record: Record,
@@ -229,6 +226,23 @@ impl Registry {
         let kept = self.lock();
         let found = kept.iter().find(|((known, _), _)| *known == id);
         found.map(|(_, kept)| kept.record.clone())
+    }
+
+    /// Says how an identity's objects compare with those of the current reference of its name. Made anew each time out of
+    /// what is stored, so that it holds whatever was pushed since.
+    pub fn certification(&self, record: &Record) -> Certification {
+        let Ok(definition) = Definition::parse(&record.definition) else {
+            return Certification::Unproven("its toolchain file is not understood");
+        };
+        let first = definition.variants().first().map(|variant| variant.host);
+        let group = self.by_name(&record.name);
+        let reference = group.iter().find(|other| Some(other.manifest.host()) == first);
+        certify(
+            &definition,
+            record.manifest.host(),
+            record.side(),
+            reference.map(Record::side),
+        )
     }
 
     /// Begins a push. `by` says who pushes, for the log.
@@ -312,6 +326,12 @@ impl Registry {
             ("record.json", &text),
         ] {
             write_whole(&place.path().join(name), content)?;
+        }
+        // Golden objects of the same files are good whoever made them.
+        let before = self.lock().get(&key).map(|kept| kept.record.golden.clone());
+        let golden = Some(&head.golden).filter(|golden| !golden.is_empty());
+        if let Some(golden) = golden.or(before.as_deref()) {
+            write_whole(&place.path().join("golden"), &golden.encode())?;
         }
         let target = self.object(&key);
         // What stood there was damaged, or has another bundle or toolchain file: the new one replaces it.
@@ -489,28 +509,13 @@ impl Record {
     fn key(&self) -> Key {
         (self.id, self.name.clone())
     }
-}
 
-/// Lets the directory `place` take the name `target`; what had that name before goes.
-///
-/// By an exchange of the two names, so that a crash leaves the old one or the new one. A file system that cannot
-/// exchange names has a moment without either; then the toolchain has to be pushed again.
-fn put_in_place(place: tempfile::TempDir, target: &Path) -> Result<(), RegistryError> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    let sync = |directory: &Path| {
-        let synced = File::open(directory).and_then(|opened| opened.sync_all());
-        synced.map_err(failed("write", directory))
-    };
-    sync(place.path())?;
-    let exchanged = target.exists() && renameat_with(CWD, place.path(), CWD, target, RenameFlags::EXCHANGE).is_ok();
-    if !exchanged {
-        match fs::remove_dir_all(target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("remove", target)(error)),
-            _ => {}
+    fn side(&self) -> Side<'_> {
+        Side {
+            id: self.id,
+            golden: &self.golden,
         }
-        fs::rename(place.keep(), target).map_err(failed("put in place", target))?;
     }
-    sync(target.parent().unwrap_or(target))
 }
 
 fn name_key(record: &Record) -> String {
@@ -520,46 +525,4 @@ fn name_key(record: &Record) -> String {
 fn now_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis() as u64
-}
-
-fn write_whole(path: &Path, content: &[u8]) -> Result<(), RegistryError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed("write in", directory))?;
-    file.write_all(content).map_err(failed("write", path))?;
-    file.as_file().sync_all().map_err(failed("write", path))?;
-    file.persist(path)
-        .map_err(|error| failed("put in place", path)(error.error))?;
-    Ok(())
-}
-
-fn read_record(object: &Path) -> Result<Record, RegistryError> {
-    let read = |name: &str| {
-        let path = object.join(name);
-        fs::read(&path).map_err(failed("read", &path))
-    };
-    let wrong = |what: &str| RegistryError::Io {
-        doing: "use",
-        path: object.join("record.json"),
-        source: io::Error::new(io::ErrorKind::InvalidData, what.to_owned()),
-    };
-    let stored: Stored = serde_json::from_slice(&read("record.json")?).map_err(|error| wrong(&error.to_string()))?;
-    let manifest = Manifest::decode(&read("manifest")?)?;
-    let digest: Digest = stored.bundle_digest.parse().map_err(|_| wrong("its digest is none"))?;
-    let name = Name::new(&stored.name).map_err(|error| wrong(&error.to_string()))?;
-    let wanted = format!("{name}@{}", manifest.id());
-    if object.file_name().is_none_or(|found| found.to_string_lossy() != wanted) {
-        return Err(wrong("its manifest is of another identity"));
-    }
-    Ok(Record {
-        name,
-        id: manifest.id(),
-        standing: Standing::Former,
-        manifest: std::sync::Arc::new(manifest),
-        definition: String::from_utf8(read("definition.toml")?).map_err(|_| wrong("its toolchain file is not text"))?,
-        bundle: BundleRef {
-            digest,
-            size: stored.bundle_size,
-        },
-        pushed_unix_ms: stored.pushed_unix_ms,
-    })
 }

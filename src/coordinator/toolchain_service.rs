@@ -19,6 +19,7 @@ use crate::protocol::wire::{self, push_part::Part, show_request::Which};
 use crate::protocol::{MESSAGE_BYTES_MAX, PIECE_BYTES_MAX, convert};
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::bundle::BundleRef;
+use crate::toolchains::golden::Golden;
 use crate::toolchains::host::Host;
 
 /// Pieces of a bundle that wait between network and disk: a megabyte.
@@ -105,6 +106,11 @@ fn name_of(text: &str) -> Result<Name, Status> {
 
 fn head_of(head: wire::PushHead) -> Result<PushHead, Status> {
     let digest = Digest::from_slice(&head.bundle_digest);
+    let mut golden = Golden::default();
+    for unit in head.golden {
+        let added = golden.add(unit.unit, unit.object);
+        added.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    }
     Ok(PushHead {
         name: name_of(&head.name)?,
         definition: String::from_utf8(head.definition)
@@ -115,10 +121,11 @@ fn head_of(head: wire::PushHead) -> Result<PushHead, Status> {
             size: head.bundle_size,
         },
         replace: if head.replace { Replace::Allow } else { Replace::Refuse },
+        golden,
     })
 }
 
-fn summary_of(record: &Record) -> wire::ToolchainSummary {
+fn summary_of(registry: &Registry, record: &Record) -> wire::ToolchainSummary {
     wire::ToolchainSummary {
         name: record.name.to_string(),
         toolchain: record.id.0.as_bytes().to_vec(),
@@ -130,6 +137,7 @@ fn summary_of(record: &Record) -> wire::ToolchainSummary {
         files: record.manifest.entries().len() as u64,
         unpacked_size: record.manifest.content_bytes(),
         pushed_unix_ms: record.pushed_unix_ms,
+        certification: registry.certification(record).to_string(),
     }
 }
 
@@ -167,7 +175,11 @@ impl wire::toolchains_server::Toolchains for ToolchainService {
     }
 
     async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListReply>, Status> {
-        let toolchains = self.registry.list().iter().map(summary_of).collect();
+        let toolchains = self.blocking(|registry| {
+            let records = registry.list();
+            Ok(records.iter().map(|record| summary_of(registry, record)).collect())
+        });
+        let toolchains = toolchains.await?;
         Ok(Response::new(wire::ListReply { toolchains }))
     }
 
@@ -183,7 +195,7 @@ impl wire::toolchains_server::Toolchains for ToolchainService {
         };
         let record = found.ok_or_else(|| status_of(&RegistryError::Unknown(asked)))?;
         Ok(Response::new(wire::ToolchainRecord {
-            summary: Some(summary_of(&record)),
+            summary: Some(summary_of(&self.registry, &record)),
             definition: record.definition.clone().into_bytes(),
             manifest: record.manifest.encode(),
         }))

@@ -6,8 +6,11 @@
 pub mod bundle;
 pub mod capture;
 pub mod captured;
+pub mod certification;
 pub mod definition;
 pub mod elf;
+pub mod golden;
 pub mod host;
 pub mod installed;
 pub mod manifest;
+pub mod objects;

@@ -4,6 +4,7 @@ mod cluster;
 mod commands;
 mod coordinator;
 mod fuzz;
+mod golden;
 mod includes;
 mod real_gcc;
 mod sandbox;

@@ -4,12 +4,17 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::digest::Digest;
 use crate::toolchains::definition::Language;
 use crate::toolchains::host::Host;
 use crate::toolchains::manifest::{Entry, Parts};
 
 /// A toolchain of one file with this content; its manifest and bundle.
 fn toolchain(content: &str) -> (Manifest, BundleRef, Vec<u8>) {
+    toolchain_for(Host::current(), content)
+}
+
+fn toolchain_for(host: Host, content: &str) -> (Manifest, BundleRef, Vec<u8>) {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("bin")).unwrap();
     let driver = root.path().join("bin/gcc");
@@ -21,7 +26,7 @@ fn toolchain(content: &str) -> (Manifest, BundleRef, Vec<u8>) {
         digest: Digest::of(content.as_bytes()),
     };
     let manifest = Manifest::new(Parts {
-        host: Host::current(),
+        host,
         target: "arm-linux-gnueabi".into(),
         compilers: BTreeMap::from([(Language::C, PathBuf::from("/bin/gcc"))]),
         flags: Vec::new(),
@@ -43,6 +48,7 @@ fn head(name: &str, manifest: &Manifest, bundle: BundleRef, replace: Replace) ->
         manifest: manifest.encode(),
         bundle,
         replace,
+        golden: Golden::default(),
     }
 }
 
@@ -185,4 +191,53 @@ fn a_toolchain_file_of_another_name_is_refused() {
         registry.begin_push(wrong, "test"),
         Err(RegistryError::OtherName { .. })
     ));
+}
+
+/// Pushes a variant of `board` for a kind of host, with one golden object.
+fn push_variant(registry: &Registry, host: &str, content: &str, object: &[u8]) -> Record {
+    let (manifest, bundle, bytes) = toolchain_for(host.parse().unwrap(), content);
+    let mut head = head("board", &manifest, bundle, Replace::Allow);
+    head.definition
+        .push_str("[[variant]]\nhost = \"armv7-linux\"\n[[variant]]\nhost = \"x86_64-linux\"\n");
+    if !object.is_empty() {
+        head.golden.add("a.c -O2".into(), object.to_vec()).unwrap();
+    }
+    match registry.begin_push(head, "test").unwrap() {
+        Push::Known(record) => record,
+        Push::Wanted(mut upload) => {
+            upload.write(&bytes).unwrap();
+            registry.commit(upload).unwrap()
+        }
+    }
+}
+
+#[test]
+fn variants_of_a_name_are_compared_with_its_current_reference() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let said = |registry: &Registry, record: &Record| registry.certification(record).to_string();
+    let pc = push_variant(&registry, "x86_64-linux", "cross", b"object");
+    assert_eq!(
+        said(&registry, &pc),
+        "unproven: the reference variant has not been pushed"
+    );
+    let board = push_variant(&registry, "armv7-linux", "native", b"object");
+    assert_eq!(said(&registry, &board), "reference");
+    let certified = format!("certified identical: 1 objects as those of {}", board.id.0.short());
+    assert_eq!(said(&registry, &pc), certified);
+    assert_eq!(
+        said(&Registry::open(dir.path()).unwrap(), &pc),
+        certified,
+        "after a restart"
+    );
+    // The same files pushed by somebody who compiles nothing stay proven.
+    let pc = push_variant(&registry, "x86_64-linux", "cross", b"");
+    assert_eq!(said(&registry, &pc), certified);
+    // The board's compiler is upgraded: what was proven was proven of another reference.
+    let upgraded = push_variant(&registry, "armv7-linux", "native 2", b"another object");
+    let refused = said(&registry, &pc);
+    assert!(
+        refused.starts_with(&format!("NOT as {}", upgraded.id.0.short())),
+        "{refused}"
+    );
 }

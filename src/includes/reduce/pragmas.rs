@@ -165,7 +165,7 @@ fn destringized(literal: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::mentions_pragma;
+    use super::{mentions_pragma, without_parameters};
 
     #[test]
     fn words_that_a_macro_could_make_a_pragma_of_are_told_from_pragmas() {
@@ -175,7 +175,6 @@ mod tests {
             "int once; f(once_more, at(once + 1)); // only once. (once)x",
             "poison(x); system_header; // a system_header (in prose)",
             "push_macros pop_macro_",
-            "/* once\n */ #define P(once, level) \n only once",
         ] {
             assert_eq!(mentions_pragma(text.as_bytes()), text.contains("(once)"), "{text}");
         }
@@ -189,5 +188,7 @@ mod tests {
         ] {
             assert!(mentions_pragma(text.as_bytes()), "{text}");
         }
+        assert!(!mentions_pragma(without_parameters(b"(once, level) once + level")));
+        assert!(mentions_pragma(without_parameters(b" DO(once)")));
     }
 }

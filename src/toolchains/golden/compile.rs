@@ -1,0 +1,99 @@
+//! Compiles the golden set with a captured toolchain, on the machine that has it.
+//!
+//! In a directory of its own that is gone afterwards; the objects know it as `/golden`.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{Golden, GoldenError, SOURCES, Source};
+use crate::toolchains::capture::Surroundings;
+use crate::toolchains::definition::Language;
+use crate::toolchains::manifest::Manifest;
+
+/// Why there are no golden objects.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The compiler does not take a unit.
+    #[error("`{}` does not compile the golden unit `{unit}`: {said}", compiler.display())]
+    Refused {
+        /// The driver.
+        compiler: PathBuf,
+        /// The unit.
+        unit: String,
+        /// The first line that it printed.
+        said: String,
+    },
+    /// A file cannot be written or read, or the compiler not be started.
+    #[error("cannot compile the golden units")]
+    Io(#[from] io::Error),
+    /// The objects are too many or too large.
+    #[error(transparent)]
+    Bounds(#[from] GoldenError),
+}
+
+/// Compiles all units that the toolchain has a driver for.
+pub fn compile(manifest: &Manifest, surroundings: &Surroundings) -> Result<Golden, CompileError> {
+    let directory = tempfile::tempdir()?;
+    let mut golden = Golden::default();
+    for source in &SOURCES {
+        let Some(driver) = driver(manifest, source) else {
+            continue;
+        };
+        std::fs::write(directory.path().join(source.name), source.text)?;
+        for flags in source.flags {
+            let object = unit(driver, manifest.flags(), source, flags, surroundings, directory.path())?;
+            golden.add(format!("{} {flags}", source.name), object)?;
+        }
+    }
+    Ok(golden)
+}
+
+/// The driver for a source. A toolchain with C++ only has assembler all the same.
+fn driver<'a>(manifest: &'a Manifest, source: &Source) -> Option<&'a Path> {
+    let of = |language| manifest.compilers().get(&language).map(PathBuf::as_path);
+    match (of(source.language), source.name.ends_with(".S")) {
+        (None, true) => of(Language::Cxx),
+        (found, _) => found,
+    }
+}
+
+fn unit(
+    driver: &Path,
+    own_flags: &[String],
+    source: &Source,
+    flags: &str,
+    surroundings: &Surroundings,
+    directory: &Path,
+) -> Result<Vec<u8>, CompileError> {
+    let path: Vec<&OsStr> = surroundings.path.iter().map(|path| path.as_os_str()).collect();
+    let mut map = OsString::from("-ffile-prefix-map=");
+    map.push(directory);
+    map.push("=/golden");
+    let output = Command::new(driver)
+        .args(own_flags)
+        .args(flags.split_whitespace())
+        .args(["-nostdinc", "-frandom-seed=golden", "-c", source.name, "-o", "unit.o"])
+        .arg(map)
+        .current_dir(directory)
+        .env_clear()
+        .envs(surroundings.environment.iter().map(|(name, value)| (name, value)))
+        .env("PATH", path.join(OsStr::new(":")))
+        .env("LC_ALL", "C")
+        .env("SOURCE_DATE_EPOCH", "0")
+        // Should a wrapper start what stands in for a compiler on `PATH`, that has to stay out of the way.
+        .env("RDCC_DISABLE", "1")
+        .env("CCACHE_DISABLE", "1")
+        .stdin(Stdio::null())
+        .output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(CompileError::Refused {
+            compiler: driver.to_owned(),
+            unit: format!("{} {flags}", source.name),
+            said: said.lines().next().unwrap_or_default().chars().take(300).collect(),
+        });
+    }
+    Ok(std::fs::read(directory.join("unit.o"))?)
+}
