@@ -1,5 +1,5 @@
 /* A compiler that costs nothing: copies the object that the real one made earlier, and its list of dependencies, which
- * kbuild's fixdep reads every file of. What is left of a build's CPU is then make's own. Used by kernel.sh; anything but
+ * kbuild's fixdep reads every file of. What is left of a build's CPU is then make's own. Used by build-cost.sh; anything but
  * a compile to an object that is known goes to the real compiler.
  *   FREE_OBJECTS  where objects and lists are, by their path in the tree
  *   FREE_REAL     the real compiler
@@ -35,6 +35,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "-c")) compile = 1;
 		else if (!strcmp(argv[i], "-o") && i + 1 < argc) out = argv[++i];
+		else if (!strcmp(argv[i], "-MF") && i + 1 < argc) dep = argv[++i];
 		else if (!strncmp(argv[i], "-Wp,-M", 6) && strrchr(argv[i], ',')) dep = strrchr(argv[i], ',') + 1;
 	}
 	if (compile && out && objects) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::expand::Trouble;
+use super::hashing::NumberMap;
 use super::oracle::Query;
 use super::reduced::{Facts, Form, Refusal};
 use super::search::SearchError;
@@ -76,11 +77,11 @@ pub struct Closure {
 impl Closure {
     /// Returns every file to ship, each once, in order of first mention.
     pub fn files(&self) -> Vec<&Arc<SourceFile>> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = NumberMap::default();
         let all = self.listed.iter().map(|listed| &listed.file);
         all.chain(&self.consulted)
             .chain(&self.assembled)
-            .filter(|file| seen.insert(file.id))
+            .filter(|file| seen.insert(file.id, ()).is_none())
             .collect()
     }
 

@@ -1,0 +1,118 @@
+# What a build costs, locally and by rdcc; sourced (by bash) from the benchmarks of whole builds. They give:
+#   TOOLCHAIN        a toolchain file
+#   REAL             the real compiler
+#   clean            removes what a build leaves
+#   settle CC...     makes the build system know a compiler
+#   build CC...      builds; CC... is empty for the local compiler
+#   objects, lists   print a digest of each object, and of each list of dependencies, whoever compiled
+#   keep_floor DIR   keeps the local objects and lists there, for free-compiler.c
+#   compiler COMMAND prints CC... for a compiler of that command
+# The client (make, wrappers, agent), the worker and the coordinator are accounted for apart.
+. scripts/cluster.sh
+. benches/cpu-groups.sh
+if [ -z "${BIN:-}" ]; then
+	BIN=$TOP/target/release
+	cargo build --release --quiet --bins
+fi
+RUN=$(mktemp -d)
+trap 'cluster_stop; cpu_groups_down; rm -rf "$RUN"' EXIT
+trap 'exit 130' INT TERM
+cpu_groups_up client worker coordinator
+cluster_enter() { cpu_group_enter "${1%[0-9]}"; }
+
+# timed COMMAND...: sets client_us, the CPU time of the command with its agent, and wall_ms.
+timed() {
+	local begin before TIMEFORMAT='%3U %3S'
+	begin=$(date +%s%3N)
+	before=$(cpu_group_us client)
+	{ time (cpu_group_enter client; "$@" 2>&3); } 3>&2 2>"$RUN/time"
+	wall_ms=$(($(date +%s%3N) - begin))
+	client_us=$(($(cpu_group_us client) - before))
+	[ -n "$cpu_groups_dir" ] || client_us=$((client_us + $(awk '{ printf "%d", ($1 + $2) * 1000000 }' "$RUN/time")))
+}
+row() { printf '%-40s %12s\n' "$1" "$2"; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
+per_compile() { awk -v a="$1" -v b="$2" -v n="$compiles" 'BEGIN { printf "%.2f ms", (a - b) / n / 1000 }'; }
+differing() { diff "$1" "$2" | grep -c '^[<>]' || true; }
+counter() { tr -d ' \n' <"$RUN/stats" | grep -o "\"$1\":[0-9]*" | grep -o '[0-9]*$' || echo 0; }
+peak_kb() { awk '/^VmHWM/ { print $2 }' "/proc/$1/status" 2>/dev/null || echo 0; }
+agent_pid() { # prints nothing when there is none
+	"$BIN/rdcc" status --json 2>/dev/null | tr -d ' \n' | grep -o '"agent":{[^}]*' | grep -o '"pid":[0-9]*' | grep -o '[0-9]*$' || true
+}
+
+# measure_local: the local build, and what make itself takes.
+measure_local() {
+	local local_us
+	settle
+	clean
+	timed build
+	local_us=$client_us
+	objects >"$RUN/local.objects"
+	lists >"$RUN/local.lists"
+	compiles=$(grep -c . "$RUN/local.lists")
+	mkdir -p "$RUN/floor"
+	keep_floor "$RUN/floor"
+	gcc -O2 -o "$RUN/free-compiler" "$TOP/benches/free-compiler.c"
+	export FREE_REAL=$REAL
+	settle "$(compiler "$RUN/free-compiler")"
+	clean
+	FREE_OBJECTS=$RUN/floor timed build "$(compiler "$RUN/free-compiler")"
+	floor_us=$client_us
+	plain_us=$((local_us - floor_us))
+	row "compiles" "$compiles"
+	row "plain compiles, CPU" "$((plain_us / 1000)) ms"
+	row "make's floor, CPU" "$((floor_us / 1000)) ms"
+}
+
+# rdcc_up SLOTS: a coordinator and a worker that have the toolchain.
+rdcc_up() {
+	cluster_up "$1"
+	worker_pid=${cluster_pids[1]}
+	cpu_group_watch worker "$worker_pid"
+	cpu_group_watch coordinator "${cluster_pids[0]}"
+	"$BIN/rdcc" toolchain push "$TOOLCHAIN" >"$RUN/push.log" 2>&1 || { cat "$RUN/push.log" >&2; exit 1; }
+	PATH=$BIN:$PATH
+	settle "$(compiler "$RDCC")"
+}
+
+# measure_rdcc LABEL cold|warm|restarted: a build by rdcc whose agent knows nothing, has built this before, or is new.
+measure_rdcc() {
+	local worker coordinator remote agent
+	clean
+	"$BIN/rdcc" stats --zero >/dev/null
+	[ "$2" = warm ] || "$BIN/rdcc" agent stop >/dev/null 2>&1 || true
+	[ "$2" != cold ] || rm -rf "$RUN/agent/agents"
+	cpu_group_watch client
+	[ "$2" != warm ] || cpu_group_watch client "$(agent_pid)"
+	worker=$(cpu_group_us worker) coordinator=$(cpu_group_us coordinator)
+	timed build "$(compiler "$RDCC")"
+	worker=$(($(cpu_group_us worker) - worker)) coordinator=$(($(cpu_group_us coordinator) - coordinator))
+	agent=$(agent_pid)
+	"$BIN/rdcc" stats --json >"$RUN/stats"
+	remote=$(counter remote_cpu_us)
+	objects >"$RUN/rdcc.objects"
+	lists >"$RUN/rdcc.lists"
+	echo "== rdcc, $1"
+	row "client CPU per compile, floor off" "$(per_compile "$client_us" "$floor_us")"
+	row "worker CPU / plain compiles" "$(ratio "$worker" "$plain_us")"
+	row "  its own, besides the jobs" "$(per_compile "$worker" "$remote")"
+	row "  the jobs / plain compiles" "$(ratio "$remote" "$plain_us")"
+	row "coordinator CPU per compile" "$(per_compile "$coordinator" 0)"
+	row "agent, peak memory" "$(peak_kb "$agent") kB"
+	row "worker, peak memory" "$(peak_kb "$worker_pid") kB"
+	row "jobs in mode A, mode B, local" "$(counter A), $(counter B), $(counter local)"
+	row "scan and compiler differ" "$(counter dependency_mismatch)"
+	row "objects that differ" "$(differing "$RUN/local.objects" "$RUN/rdcc.objects")"
+	row "lists of dependencies that differ" "$(differing "$RUN/local.lists" "$RUN/rdcc.lists")"
+	row "wall" "$wall_ms ms"
+	"$BIN/rdcc" stats | sed -n '/BECAUSE/,$p'
+}
+
+# measure_all: everything, in one run.
+measure_all() {
+	measure_local
+	rdcc_up 2
+	measure_rdcc "first build, nothing known" cold
+	measure_rdcc "second build, after clean" warm
+	measure_rdcc "third build, after clean, the agent started anew" restarted
+}
