@@ -17,27 +17,21 @@ use super::forecast::Prediction;
 use super::local_share::{LocalShare, Reading};
 use crate::ids::{GrantId, Name, ToolchainId};
 
+mod estimates;
+mod spares;
 #[cfg(test)]
 mod tests;
 
+use spares::{PAUSE_IDLE, Pool};
+
 /// Most places held or asked for ahead of need, per toolchain.
 pub const SPARES_MAX: usize = 8;
-/// Without a job that long, and none under way, a build has paused or ended.
-const PAUSE_IDLE: Duration = Duration::from_millis(300);
 /// Without a new job that long, spare places are of no use even while others run.
 pub const PAUSE: Duration = Duration::from_secs(2);
-/// How far back the number of jobs under way is looked at.
-const PEAK_AGE: Duration = Duration::from_secs(2);
 /// A want that is unanswered for longer waits for a slot, not for the network: a grant takes a millisecond or two.
 const ROUND_TRIP: Duration = Duration::from_millis(30);
 /// How often this machine is looked at while jobs wait and nothing else happens.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// What sending a job costs beside its run, seconds: checked answers, files in place. Measured with tiny units.
-const REMOTE_EXTRA_S: f64 = 0.005;
-/// A held place is given up this long before it becomes void by itself.
-const VALID_MARGIN: Duration = Duration::from_secs(2);
-/// How much sooner another place has to end a job for a round trip to be worth it.
-const BETTER_PLACE: f64 = 0.8;
 
 /// The agent's number for a job that looks for a place.
 pub type JobNumber = u64;
@@ -164,19 +158,6 @@ impl Job {
     }
 }
 
-/// What is held for one toolchain.
-#[derive(Debug)]
-struct Pool {
-    spares: BTreeMap<GrantId, (Spare, Instant)>,
-    asked: Vec<AheadNumber>,
-    /// The most jobs under way lately, and when that was.
-    peak: (usize, Instant),
-    /// When a job asked or ended.
-    last_seen: Instant,
-    /// Not asked for ahead of need before that: there was none.
-    refused_until: Option<Instant>,
-}
-
 /// The state machine.
 #[derive(Debug)]
 pub struct Placing {
@@ -229,7 +210,7 @@ impl Placing {
             Event::Spare(ahead, grant, spare) => self.spare(ahead, grant, spare, now),
             Event::NoSpare(ahead) => {
                 for pool in self.pools.values_mut() {
-                    if remove(&mut pool.asked, ahead) {
+                    if pool.forget_asked(ahead) {
                         pool.refused_until = Some(now + PAUSE);
                     }
                 }
@@ -286,36 +267,11 @@ impl Placing {
         }
     }
 
-    fn forget_spares(&mut self) {
-        for pool in self.pools.values_mut() {
-            self.actions.extend(pool.asked.drain(..).map(Action::TakeBackAhead));
-            let spares = std::mem::take(&mut pool.spares);
-            self.actions.extend(spares.into_keys().map(Action::Return));
-        }
-    }
-
     fn asked(&mut self, number: JobNumber, ask: Ask, now: Instant) {
-        let pool = self.pools.entry(ask.toolchain).or_insert_with(|| Pool {
-            spares: BTreeMap::new(),
-            asked: Vec::new(),
-            peak: (0, now),
-            last_seen: now,
-            refused_until: None,
-        });
+        let pool = self.pools.entry(ask.toolchain).or_insert_with(|| Pool::new(now));
         pool.last_seen = now;
         self.power_here = ask.power_here.max(0.001);
         self.jobs.insert(number, Job { ask, state: State::New });
-    }
-
-    fn spare(&mut self, ahead: AheadNumber, grant: GrantId, spare: Spare, now: Instant) {
-        for pool in self.pools.values_mut() {
-            if remove(&mut pool.asked, ahead) {
-                let until = now + spare.valid.saturating_sub(VALID_MARGIN);
-                pool.spares.insert(grant, (spare, until));
-                return;
-            }
-        }
-        self.actions.push(Action::Return(grant));
     }
 
     fn settle(&mut self, now: Instant) {
@@ -353,22 +309,6 @@ impl Placing {
         }
     }
 
-    /// Gives held places to jobs that wait, the longest first.
-    fn use_spares(&mut self) {
-        if self.pools.values().all(|pool| pool.spares.is_empty()) {
-            return;
-        }
-        for number in self.waiting_longest_first() {
-            let job = &self.jobs[&number];
-            if let Some((grant, power)) = self.best_spare(job)
-                && !self.is_worth_a_wait(job, power)
-            {
-                self.actions.push(Action::TakeBack(number));
-                self.use_spare(number, grant, power);
-            }
-        }
-    }
-
     /// Takes back from the queue what ends sooner here, the shortest first, as long as a core is idle. Where the shortest
     /// does not, longer ones hardly do: they are sooner served there, and take longer here.
     fn help_out(&mut self, now: Instant) {
@@ -389,160 +329,10 @@ impl Placing {
         }
     }
 
-    /// Asks for as many spare places as the build may need next, and gives back what it does not need any more.
-    fn keep_spares(&mut self, now: Instant) {
-        let toolchains: Vec<ToolchainId> = self.pools.keys().copied().collect();
-        for toolchain in toolchains {
-            let (under_way, queues) = self.count(toolchain, now);
-            let pause = self.pause(toolchain);
-            let free = self.view.map_or(0, |view| {
-                let share = usize::try_from(view.my_share_slots).unwrap_or(usize::MAX);
-                let free = view.slots_total.saturating_sub(view.slots_busy) as usize;
-                free.min(share.saturating_sub(under_way))
-            });
-            let pool = self.pools.get_mut(&toolchain).expect("a key");
-            if under_way >= pool.peak.0 || now >= pool.peak.1 + PEAK_AGE {
-                pool.peak = (under_way, now);
-            }
-            let paused = now >= pool.last_seen + pause;
-            let spent = |until: Instant| paused || now >= until;
-            let back: Vec<GrantId> = pool
-                .spares
-                .iter()
-                .filter(|(_, (_, until))| spent(*until))
-                .map(|(grant, _)| *grant)
-                .collect();
-            for grant in back {
-                pool.spares.remove(&grant);
-                self.actions.push(Action::Return(grant));
-            }
-            if paused {
-                self.actions.extend(pool.asked.drain(..).map(Action::TakeBackAhead));
-            }
-            if pool.refused_until.is_some_and(|until| now >= until) {
-                pool.refused_until = None;
-            }
-            if paused || queues || pool.refused_until.is_some() {
-                if paused && under_way == 0 {
-                    self.pools.remove(&toolchain);
-                }
-                continue;
-            }
-            let have = pool.spares.len() + pool.asked.len();
-            let wanted = (pool.peak.0 - under_way + 1).min(SPARES_MAX).min(free);
-            for _ in have..wanted {
-                pool.asked.push(self.next_ahead);
-                self.actions.push(Action::WantAhead(self.next_ahead, toolchain));
-                self.next_ahead += 1;
-            }
-        }
-    }
-
-    /// Returns how many jobs of a toolchain are under way, and whether some of them wait for a slot.
-    fn count(&self, toolchain: ToolchainId, now: Instant) -> (usize, bool) {
-        let of_it = || self.jobs.values().filter(|job| job.ask.toolchain == toolchain);
-        let queues = of_it().any(|job| matches!(job.state, State::Waits(since) if now >= since + ROUND_TRIP));
-        (of_it().count(), queues)
-    }
-
-    fn pause(&self, toolchain: ToolchainId) -> Duration {
-        let busy = self.jobs.values().any(|job| job.ask.toolchain == toolchain);
-        if busy { PAUSE } else { PAUSE_IDLE }
-    }
-
-    fn waiting_longest_first(&self) -> Vec<JobNumber> {
-        let mut waiting: Vec<(f64, JobNumber)> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| matches!(job.state, State::Waits(_)))
-            .map(|(number, job)| (job.work_s(), *number))
-            .collect();
-        waiting.sort_by(|one, other| other.0.total_cmp(&one.0));
-        waiting.into_iter().map(|(_, number)| number).collect()
-    }
-
-    /// Returns the fastest held place that the job may use.
-    fn best_spare(&self, job: &Job) -> Option<(GrantId, f64)> {
-        if job.ask.reach == Reach::Chosen {
-            return None;
-        }
-        let pool = self.pools.get(&job.ask.toolchain)?;
-        let usable = pool
-            .spares
-            .iter()
-            .filter(|(_, (spare, _))| !job.ask.avoid.contains(&spare.worker));
-        usable
-            .map(|(grant, (spare, _))| (*grant, spare.power))
-            .max_by(|one, other| one.1.total_cmp(&other.1))
-    }
-
-    /// Tells whether a job should ask for a faster place than the held one of `power`.
-    fn is_worth_a_wait(&self, job: &Job, power: f64) -> bool {
-        let Some(view) = self.view else { return false };
-        let fastest = f64::from(view.fastest_milli) / 1000.0;
-        if view.slots_busy >= view.slots_total || fastest <= 0.0 {
-            return false;
-        }
-        let asked = ROUND_TRIP.as_secs_f64() + job.work_s() / fastest;
-        asked < BETTER_PLACE * job.work_s() / power.max(0.001)
-    }
-
-    /// Predicts how long a new job takes on a worker: at a held place of that power, or else at one that is free.
-    fn finish_there(&self, job: &Job, spare: Option<f64>) -> f64 {
-        let fastest = self.view.map_or(0.0, |view| f64::from(view.fastest_milli) / 1000.0);
-        let power = match spare {
-            Some(power) => power,
-            None if fastest > 0.0 => fastest,
-            None => 1.0,
-        };
-        REMOTE_EXTRA_S + job.work_s() / power.max(0.001)
-    }
-
-    /// Predicts how long a job that waits will still take on a worker. The coordinator starts the longest first, so all
-    /// longer ones of ours come before it.
-    fn finish_in_queue(&self, number: JobNumber, job: &Job) -> f64 {
-        let (mut rate, mut running, mut count, mut before) = (0.0, 0.0, 0.0, 0.0);
-        for (other_number, other) in &self.jobs {
-            match other.state {
-                State::There(power) => {
-                    rate += power;
-                    running += other.work_s();
-                    count += 1.0;
-                }
-                State::Waits(_) if *other_number != number && other.work_s() >= job.work_s() => {
-                    before += other.work_s();
-                }
-                _ => {}
-            }
-        }
-        if rate <= 0.0 {
-            // None of ours runs: others have the farm, for who knows how long.
-            return f64::INFINITY;
-        }
-        let next_free = running / count / rate;
-        REMOTE_EXTRA_S + next_free + before / rate + job.work_s() / (rate / count)
-    }
-
-    fn share_for(&self, job: &Job) -> Option<f64> {
-        match job.ask.reach {
-            Reach::Anywhere => self.share.for_one_more(job.ask.prediction.memory_bytes),
-            Reach::Workers | Reach::Chosen => None,
-        }
-    }
-
     fn run_here(&mut self, number: JobNumber, choice: Choice, now: Instant) {
         self.set(number, State::Here);
         self.share.handle_began(now);
         self.actions.push(Action::RunHere(number, choice));
-    }
-
-    fn use_spare(&mut self, number: JobNumber, grant: GrantId, power: f64) {
-        let toolchain = self.jobs[&number].ask.toolchain;
-        if let Some(pool) = self.pools.get_mut(&toolchain) {
-            pool.spares.remove(&grant);
-        }
-        self.set(number, State::There(power));
-        self.actions.push(Action::Use(number, grant));
     }
 
     fn set(&mut self, number: JobNumber, state: State) {
@@ -550,9 +340,4 @@ impl Placing {
             job.state = state;
         }
     }
-}
-
-fn remove(numbers: &mut Vec<AheadNumber>, number: AheadNumber) -> bool {
-    let found = numbers.iter().position(|known| *known == number);
-    found.map(|at| numbers.swap_remove(at)).is_some()
 }

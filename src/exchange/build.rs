@@ -18,9 +18,11 @@ pub struct BuildSummary {
     pub began_unix_ms: u64,
     /// From its first job's beginning to its last one's end.
     pub wall_us: u64,
-    /// Jobs.
+    /// Jobs. Called otherwise than the counters beside it, so that a script that looks for those finds one of each.
+    #[serde(rename = "build_jobs")]
     pub jobs: u64,
     /// Those that workers ran.
+    #[serde(rename = "build_remote")]
     pub remote: u64,
     /// Work of all compiles that could be distributed, time on a reference core.
     pub work_us: u64,

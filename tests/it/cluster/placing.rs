@@ -150,7 +150,11 @@ fn last_build_is_told_with_its_bound_and_written_as_a_trace() {
         farm.assert_success(&job.wait_with_output().expect("ends"));
     }
     let build = farm.stats()["build"].clone();
-    assert_eq!((&build["jobs"], &build["remote"]), (&6.into(), &6.into()), "{build:#}");
+    assert_eq!(
+        (&build["build_jobs"], &build["build_remote"]),
+        (&6.into(), &6.into()),
+        "{build:#}"
+    );
     for key in ["wall_us", "work_us", "wall_over_bound_milli"] {
         assert_ne!(build[key].as_u64(), Some(0), "{key}: {build:#}");
     }
