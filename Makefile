@@ -1,6 +1,6 @@
 # `make demo` shows rdcc at work, `make test` runs every test. Both install what they need (Debian) and clean up.
 
-.PHONY: all demo test check unit prove matrix doc bench clean
+.PHONY: all demo test check unit prove matrix replay clean
 
 all:
 	scripts/prepare.sh build
@@ -34,6 +34,10 @@ prove:
 matrix:
 	scripts/prepare.sh test
 	RDCC_MATRIX=1 cargo test --test it matrix -- --nocapture
+
+# rdcc and distcc on simulated clusters: benches/replay.sh says what there is. `make replay SCENARIO="owner mixed"`.
+replay:
+	benches/replay.sh $(or $(SCENARIO),all)
 
 clean:
 	cargo clean
