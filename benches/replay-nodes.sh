@@ -117,8 +117,11 @@ groups_remove() {
 	local group
 	[ -n "$groups" ] || return 0
 	for group in client workers coordinator; do
-		while read -r pid; do kill -9 "$pid" 2>/dev/null; done <"$groups/$group/cgroup.procs"
-		for _ in 1 2 3 4 5 6 7 8 9 10; do rmdir "$groups/$group" 2>/dev/null && break || sleep 0.1; done
+		for _ in $(seq 50); do
+			# Those that are left may start others before they are killed.
+			while read -r pid; do kill -9 "$pid" 2>/dev/null || true; done <"$groups/$group/cgroup.procs"
+			rmdir "$groups/$group" 2>/dev/null && break || sleep 0.1
+		done
 	done
 	rmdir "$groups" 2>/dev/null || true
 	groups=
