@@ -44,14 +44,16 @@ tape_ready() {
 
 tape_jobs() { cat "$TC"/tape/*.t | grep -c ' net/'; }
 
-# recorded_objects DIRECTORY: the tape's objects of net/ by their paths in the tree.
+# recorded_objects DIRECTORY: the tape's objects of net/ and their lists, by their paths in the tree.
 recorded_objects() {
-	local entry source
+	local entry source object
 	for entry in "$TC"/tape/*.t; do
 		read -r _ _ source <"$entry"
 		[[ $source == net/* ]] || continue
 		mkdir -p "$1/${source%/*}"
-		cp "${entry%.t}.o" "$1/${source%.*}.o"
+		object=${source%.*}.o
+		cp "${entry%.t}.o" "$1/$object"
+		cp "${entry%.t}.d" "$1/${object%/*}/.${object##*/}.d"
 	done
 }
 
@@ -151,14 +153,14 @@ on_node() {
 	in_group workers
 	within+=(unshare -u sh -c 'hostname "$0" && exec "$@"' "rn-$1-$2")
 }
-# farm_up POWER:SLOTS...: POWER in percent. FARM_POWER overrides what the workers are configured with (1.0 for "wrong").
+# farm_up POWER:SLOTS...: POWER in percent. The coordinator keeps the toolchain from one farm to the next. FARM_POWER overrides what the workers are configured with (1.0 for "wrong").
 farm_up() {
 	local port spec
 	port=$(cluster_port)
 	export RDCC_COORDINATOR=http://127.0.0.1:$port RDCC_STATE_DIR=$RUN/agent
 	in_group coordinator
 	cluster_start coordinator "listening on" "${within[@]}" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$port" \
-		--state-dir "$RUN/coordinator"
+		--state-dir "$TOP/target/replay-coordinator"
 	node_pids=() node_specs=()
 	for spec in "$@"; do farm_node "$spec"; done
 	"$BIN/rdcc" toolchain push "$TC/replay.toml" >/dev/null 2>"$RUN/push.log" || { cat "$RUN/push.log" >&2; return 1; }
@@ -192,7 +194,7 @@ farm_ready() {
 }
 farm_down() {
 	cluster_stop
-	rm -rf "$RUN"/{coordinator,agent,agent2,worker*}
+	rm -rf "$RUN"/{coordinator.*,agent,agent2,worker*}
 }
 # distcc_up POWER:SLOTS...: a distccd for each, and the list of hosts, fastest first as its users have it.
 distcc_up() {

@@ -124,13 +124,13 @@ distcc_build() { # LABEL BOUND JOBS TREE...
 floor_s() {
 	if [ ! -s "$TC/floor" ]; then
 		gcc -O2 -o "$RUN/free-gcc" "$TOP/benches/free-compiler.c"
-		export FREE_OBJECTS=$RUN/floor FREE_TREE=$TREE FREE_REAL=$TC/bin/${PREFIX_NAME}gcc
+		export FREE_OBJECTS=$RUN/floor FREE_REAL=$TC/bin/${PREFIX_NAME}gcc
 		recorded_objects "$RUN/floor"
 		prepared "$RUN/free-gcc" "$TREE"
 		kernels "$(nproc)" "$RUN/free-gcc" "$TREE"
 		measured "make's own, every compile free" 1 "${build[@]}" >&2
 		awk -v ms=$client_ms 'BEGIN { printf "%.2f\n", ms / 1000 }' >"$TC/floor"
-		unset FREE_OBJECTS FREE_TREE FREE_REAL
+		unset FREE_OBJECTS FREE_REAL
 	fi
 	cat "$TC/floor"
 }

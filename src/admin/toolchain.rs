@@ -62,11 +62,12 @@ async fn coordinator(context: &Context<'_>) -> Result<Coordinator, Failure> {
 async fn push(file: &Path, replace: Replace, context: &Context<'_>) -> Result<String, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| usage_error(file, &error.to_string()))?;
     let definition = Definition::parse(&text).map_err(|error| usage_error(file, &error.to_string()))?;
-    // Before the long work: an unreachable coordinator should show at once.
-    let coordinator = coordinator(context).await?;
+    // Before the long work: an unreachable coordinator should show at once. Reading and packing take minutes on a board,
+    // during which nobody here answers the coordinator's keep-alives; hence a new connection after each of them.
+    coordinator(context).await?;
     let manifest = capture(&definition, context)?.manifest;
     let id = manifest.id();
-    let known = coordinator.toolchains().await?;
+    let known = coordinator(context).await?.toolchains().await?;
     let (golden, without_golden) = golden(&definition, &manifest, context);
     let head = |bundle| PushHead {
         name: definition.name.clone(),
@@ -83,10 +84,12 @@ async fn push(file: &Path, replace: Replace, context: &Context<'_>) -> Result<St
                 digest: known.bundle_digest.parse().map_err(|error| failed(&error))?,
                 size: known.bundle_bytes,
             };
+            let coordinator = coordinator(context).await?;
             coordinator.push(head(bundle), tokio::io::empty(), &mut |_| {}).await?
         }
         None => {
             let (bundle, packed) = pack(&manifest, context)?;
+            let coordinator = coordinator(context).await?;
             let mut progress = Progress::new("sending", context.stderr);
             let packed = tokio::fs::File::from_std(packed);
             coordinator
@@ -110,7 +113,7 @@ async fn push(file: &Path, replace: Replace, context: &Context<'_>) -> Result<St
         manifest.entries().len(),
         bytes(manifest.content_bytes())
     );
-    let record = coordinator.record(id).await?;
+    let record = coordinator(context).await?.record(id).await?;
     if definition.variants().len() > 1 {
         let _ = writeln!(text, "  objects   {}", record.summary.certification);
     }
