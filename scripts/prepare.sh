@@ -23,6 +23,7 @@ packages() {
 	wanted arm-linux-gnueabi-g++ g++-arm-linux-gnueabi
 	wanted /usr/arm-linux-gnueabi/include/stdio.h libc6-dev-armel-cross
 	wanted setpriv util-linux
+	wanted ccache ccache
 	wanted ip iproute2
 	[ "$1" = test ] && return 0
 	wanted qemu-arm qemu-user

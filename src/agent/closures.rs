@@ -73,6 +73,9 @@ pub enum NoFiles {
     /// A header is missing: the compiler will say so.
     #[error("{0}")]
     MissingHeader(String),
+    /// Something is included that is read once, or without end.
+    #[error("{0}")]
+    SpecialFile(String),
     /// The scanner cannot tell.
     #[error("{0}")]
     Undecidable(String),
@@ -163,6 +166,9 @@ impl Closures {
                 Err(NoClosure::NeedsAnswers(queries)) => self.ask(unit, &known, &queries).await?,
                 Err(missing @ NoClosure::MissingHeader { .. }) => {
                     return Err(NoFiles::MissingHeader(missing.to_string()));
+                }
+                Err(NoClosure::Undecidable { place, reason }) if reason.is_for_the_compiler_alone() => {
+                    return Err(NoFiles::SpecialFile(format!("{place}: {reason}")));
                 }
                 Err(undecidable) => return Err(NoFiles::Undecidable(undecidable.to_string())),
             }

@@ -61,6 +61,8 @@ reasons! {
     ForeignParts = "foreign_parts" => Rule::HERE,
     /// A header is missing: the local compiler says so in its own words.
     MissingHeader = "missing_header" => Rule::HERE,
+    /// A device, a FIFO or a file beyond all measure is included: whoever reads it first takes it from the compiler.
+    SpecialInclude = "special_include" => Rule::HERE,
     /// The coordinator does not have the toolchain as it is installed here.
     ToolchainNotOnFarm = "toolchain_not_on_farm" => Rule::farm(),
     /// The coordinator cannot be reached.

@@ -210,6 +210,7 @@ impl From<NoFiles> for Trouble {
     fn from(error: NoFiles) -> Self {
         let reason = match &error {
             NoFiles::MissingHeader(_) => Reason::MissingHeader,
+            NoFiles::SpecialFile(_) => Reason::SpecialInclude,
             NoFiles::Undecidable(_) => Reason::ScanUndecidable,
             NoFiles::AssemblerReads(_) => Reason::AssemblerInclude,
             NoFiles::Compiler(_) => Reason::CompilerListFailed,

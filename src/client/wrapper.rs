@@ -279,10 +279,12 @@ fn append(journal: &Path, line: &[u8]) -> io::Result<()> {
 
 /// Prints what the compiler printed, and returns its status or ends as it did.
 fn pass_on(finished: &Finished) -> u8 {
-    let printed = print(io::stdout().lock(), &finished.stdout).and(print(io::stderr().lock(), &finished.stderr));
+    let printed = print(io::stdout().lock(), &finished.stdout);
+    let warned = print(io::stderr().lock(), &finished.stderr);
+    // Nobody listens: the compiler would have been killed by that. A full disk below its messages is nothing to it.
+    let is_cut_off = warned.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
     match finished.status {
-        // A compiler that cannot print its messages fails.
-        Status::Exited(0) if printed.is_err() => 1,
+        Status::Exited(0) if printed.is_err() || is_cut_off => 1,
         Status::Exited(status) => status,
         Status::Signaled(number) => {
             if let Some(signal) = Signal::from_named_raw(i32::from(number)) {

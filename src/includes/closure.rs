@@ -147,6 +147,9 @@ pub enum Reason {
     /// Neither a regular file nor a directory.
     #[error("`{}` is no regular file", .0.display())]
     Special(PathBuf),
+    /// Larger than any file that is read here.
+    #[error("`{}` is too large", .0.display())]
+    Oversized(PathBuf),
     /// A header name that no file can have.
     #[error("a header name with a zero byte")]
     ZeroByte,
@@ -159,6 +162,14 @@ pub enum Reason {
     /// The command line has a definition that is no definition.
     #[error("a macro on the command line")]
     CommandLine,
+}
+
+impl Reason {
+    /// Says whether the file had better be opened by the one compiler that makes the object: to ask the compiler for a
+    /// list of what it reads would take a FIFO's content, or read a second time what takes half a minute.
+    pub fn is_for_the_compiler_alone(&self) -> bool {
+        matches!(self, Self::Special(_) | Self::Oversized(_))
+    }
 }
 
 /// A scan that ends without a closure.

@@ -74,6 +74,7 @@ impl Stop {
                 let name = symbols.with(name, |name| PathBuf::from(OsStr::from_bytes(name)));
                 return NoClosure::MissingHeader { place, name, form };
             }
+            Self::Tree(TreeError::TooLarge { path }) => Reason::Oversized(path),
             Self::Tree(error) => Reason::Unreadable(error.to_string()),
         };
         NoClosure::Undecidable { place, reason }

@@ -94,6 +94,14 @@ async fn scan_and_the_compilers_own_list_agree() {
 }
 
 #[tokio::test]
+async fn device_is_left_to_the_compiler_that_makes_the_object() {
+    let world = World::new();
+    world.write("a.c", "#include \"/dev/null\"\n");
+    let special = world.closures.scan(&world.unit("-c a.c")).await.unwrap_err();
+    assert!(matches!(special, NoFiles::SpecialFile(_)), "{special}");
+}
+
+#[tokio::test]
 async fn missing_header_is_told_apart() {
     let world = World::new();
     world.write("a.c", "#include \"none.h\"\n");

@@ -134,11 +134,9 @@ fn command(farm: &TestFarm, row: &Row, way: Option<Way>) -> Command {
         Some(Way::BelowCcache) => {
             let mut command = farm.client(Path::new("/usr/bin/ccache"));
             command.arg(&row.compiler);
-            command.env(
-                "CCACHE_PREFIX",
-                format!("{} --toolchain arm926", env!("CARGO_BIN_EXE_rdcc")),
-            );
             command
+                .env("CCACHE_PREFIX", env!("CARGO_BIN_EXE_rdcc"))
+                .env("RDCC_TOOLCHAIN", "arm926")
                 .env("CCACHE_DIR", farm.path("ccache"))
                 .env("CCACHE_RECACHE", "1");
             command

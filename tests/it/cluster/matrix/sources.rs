@@ -114,6 +114,7 @@ const PLAIN: &[(&str, &str)] = &[
         "computed.c",
         "#define H(x) <x.h>\n#define L \"sub/a.h\"\n#include H(string)\n#include L\nint x = A;\n",
     ),
+    ("null2.c", "#include \"/dev/null\"\nint x;\n"),
     ("twice.c", "#include <a.h>\nint x = A;\n"),
     ("next.c", "#include <n.h>\nint x = N2;\n"),
     ("sub/n.h", "#include_next <n.h>\n"),
