@@ -40,6 +40,8 @@ pub struct Node {
     pub busy: u32,
     /// Speed of one slot; 1.0 is a reference core.
     pub power: f64,
+    /// The same as learned from jobs that ran there, with all slots in use; absent until some did.
+    pub learned_power: Option<f64>,
     /// What its toolchains must run on.
     pub host_kind: String,
     /// What isolates its jobs.

@@ -278,6 +278,7 @@ fn node(worker: wire::WorkerStatus) -> Result<Node, WireError> {
         slots: worker.slots,
         busy: worker.busy,
         power: f64::from(worker.power_milli) / 1000.0,
+        learned_power: (worker.learned_milli > 0).then(|| f64::from(worker.learned_milli) / 1000.0),
         host_kind: worker.host_kind,
         sandbox: worker.sandbox,
         toolchains: worker

@@ -93,6 +93,7 @@ pub(super) fn nodes(cluster: &Cluster, names: &Names) -> String {
         ("BUSY", Right),
         ("SLOTS", Right),
         ("POWER", Right),
+        ("LEARNED", Right),
         ("HOST", Left),
         ("FREE", Right),
         ("DONE", Right),
@@ -113,6 +114,9 @@ pub(super) fn nodes(cluster: &Cluster, names: &Names) -> String {
             node.busy.to_string(),
             node.slots.to_string(),
             format!("{:.2}", node.power),
+            node.learned_power
+                .map(|power| format!("{power:.2}"))
+                .unwrap_or_default(),
             node.host_kind.clone(),
             bytes(node.memory_available_bytes),
             node.jobs_done.to_string(),
@@ -178,6 +182,7 @@ mod tests {
             slots: 2,
             busy: 1,
             power: 0.25,
+            learned_power: Some(0.31),
             host_kind: "armv7-linux".into(),
             sandbox: "namespaces".into(),
             toolchains: vec![NodeToolchain {
@@ -238,6 +243,7 @@ mod tests {
         let named = Names(BTreeMap::from([(ToolchainId(Digest::of(b"t")), "arm926".to_owned())]));
         let text = nodes(&cluster(), &named);
         assert!(text.contains("arm926 (bundle)"), "{text}");
+        assert!(text.contains(" 0.25 ") && text.contains(" 0.31 "), "{text}");
         assert!(jobs(Some(&cluster()), &named, None).contains("arm926"));
         let nameless = jobs(Some(&cluster()), &Names::default(), None);
         assert!(nameless.contains(&Digest::of(b"t").short()), "{nameless}");

@@ -4,15 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::events::{Action, AgentHello, Demand, Ending, Purpose, Want};
+use super::events::{Action, AgentHello, Demand, Ending, FarmView, Purpose, Want};
 use super::fairness::Share;
 use super::grants::GrantState;
 use super::moment::Moment;
 use super::queue::Ticket;
 use super::scheduler::Scheduler;
 use super::timers::Timer;
-use crate::ids::{AgentSessionId, GrantId, RequestId, ToolchainId};
+use super::transfer::Route;
+use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind};
 
 /// A connected agent.
@@ -26,14 +28,42 @@ pub(super) struct Agent {
     pub granted: BTreeMap<RequestId, GrantId>,
     /// How many wait for each toolchain.
     pub queued_for: BTreeMap<ToolchainId, usize>,
+    /// What is known of its ways to the workers.
+    pub routes: BTreeMap<WorkerSessionId, Route>,
+    /// The farm as it was last told.
+    pub told: Option<FarmView>,
 }
 
 /// One build's account, kept while it wants or holds something.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Build {
     pub share: Share,
     pub wants: usize,
     pub slots: usize,
+    pub began: Moment,
+    /// The most jobs that it had under way, waiting or not.
+    pub peak: usize,
+}
+
+/// How many jobs a build has under way against its most, before it is taken to be running out of them, in tenths: `make
+/// -jN` keeps them at N until the last is begun, but for those that it is just preparing.
+const RUNNING_OUT_TENTHS: usize = 8;
+
+impl Build {
+    fn new(now: Moment) -> Self {
+        Self {
+            share: Share::default(),
+            wants: 0,
+            slots: 0,
+            began: now,
+            peak: 0,
+        }
+    }
+
+    /// Whether it seems to have no more jobs than are under way.
+    pub fn is_running_out(&self) -> bool {
+        (self.wants + self.slots) * 10 < self.peak * RUNNING_OUT_TENTHS
+    }
 }
 
 /// A want that waits.
@@ -44,24 +74,32 @@ pub(super) struct Waiting {
     pub ticket: Ticket,
     pub purpose: Purpose,
     pub demand: Demand,
+    /// Its predicted work, or what is typical when nothing was predicted.
+    pub work: Duration,
+    pub avoid: Vec<Name>,
     pub since: Moment,
 }
 
 impl Agent {
     /// Returns the account a build's wants are booked on; builds beyond `builds_max` share the nameless one.
-    fn build_for(&mut self, build: &str, builds_max: usize) -> Arc<str> {
+    fn build_for(&mut self, build: &str, builds_max: usize, now: Moment) -> Arc<str> {
         if let Some((known, _)) = self.builds.get_key_value(build) {
             return Arc::clone(known);
         }
         let name = if self.builds.len() < builds_max { build } else { "" };
         let name: Arc<str> = name.into();
-        self.builds.entry(Arc::clone(&name)).or_default();
+        self.builds.entry(Arc::clone(&name)).or_insert_with(|| Build::new(now));
         name
     }
 
     /// Returns how a build's account stands.
     pub fn share_of(&self, build: &str) -> Share {
         self.builds.get(build).map(|build| build.share).unwrap_or_default()
+    }
+
+    /// Whether it has jobs that run or wait.
+    pub fn is_active(&self) -> bool {
+        !self.waiting.is_empty() || !self.granted.is_empty()
     }
 
     /// Changes a build's account, and drops it when nothing is on it.
@@ -89,7 +127,10 @@ impl Scheduler {
             waiting: BTreeMap::new(),
             granted: BTreeMap::new(),
             queued_for: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            told: None,
         });
+        self.note_outlook();
     }
 
     pub(super) fn handle_agent_left(&mut self, id: AgentSessionId) {
@@ -103,6 +144,7 @@ impl Scheduler {
             self.abandon_grant(grant);
         }
         self.agents.remove(&id);
+        self.note_outlook();
     }
 
     pub(super) fn handle_want(&mut self, id: AgentSessionId, want: Want) {
@@ -123,11 +165,19 @@ impl Scheduler {
             let refusal = self.why_hopeless(toolchain);
             return self.act(Action::Refuse(id, request, refusal));
         }
-        let build = agent.build_for(&want.build, self.rules.builds_per_agent_max);
-        agent.with_build(&build, |build| build.wants += 1);
-        let ticket = Ticket::draw(request, self.arrivals, self.now, want.demand.work);
+        if supply.is_ruled_out(&want.avoid, &self.names) {
+            let message = "all workers that could take this job are to be avoided".to_owned();
+            return self.refuse(id, request, RefusalKind::Busy, message);
+        }
+        let build = agent.build_for(&want.build, self.rules.builds_per_agent_max, self.now);
+        agent.with_build(&build, |build| {
+            build.wants += 1;
+            build.peak = build.peak.max(build.wants + build.slots);
+        });
+        let work = supply.note_want(&want);
+        let ticket = Ticket::draw(request, self.arrivals, self.now, Some(work));
         self.arrivals += 1;
-        supply.queue.push(id, agent.share, &build, ticket);
+        supply.queue_mut(want.purpose).push(id, agent.share, &build, ticket);
         *agent.queued_for.entry(toolchain).or_default() += 1;
         let waiting = Waiting {
             toolchain,
@@ -135,10 +185,12 @@ impl Scheduler {
             ticket,
             purpose: want.purpose,
             demand: want.demand,
+            work,
+            avoid: want.avoid,
             since: self.now,
         };
         agent.waiting.insert(request, waiting);
-        self.serve_toolchain(toolchain);
+        self.serve_arrival(toolchain, id, request);
         if self.is_waiting(id, request) {
             let wait = self.rules.prepare_wait.min(self.rules.queue_wait);
             self.timers.set(Timer::Want(id, request), self.now.after(wait));
@@ -175,8 +227,9 @@ impl Scheduler {
             }
         }
         if let Some(supply) = self.supplies.get_mut(&waiting.toolchain) {
-            supply.queue.remove(id, &waiting.build, waiting.ticket);
+            supply.remove_want(id, &waiting);
         }
+        self.note_outlook();
         self.timers.clear(Timer::Want(id, request));
         Some(waiting)
     }
@@ -189,7 +242,7 @@ impl Scheduler {
         agent.share = share;
         for toolchain in agent.queued_for.keys() {
             if let Some(supply) = self.supplies.get_mut(toolchain) {
-                supply.queue.reshare(id, share);
+                supply.reshare(id, share);
             }
         }
     }
@@ -208,7 +261,9 @@ impl Scheduler {
         };
         let (toolchain, end) = (waiting.toolchain, waiting.since.after(self.rules.queue_wait));
         let waited = self.now.since(waiting.since).as_secs();
-        let ready = self.supplies.get(&toolchain).is_some_and(|supply| supply.has_ready());
+        let supply = self.supplies.get(&toolchain);
+        let ready =
+            supply.is_some_and(|supply| supply.has_ready() && !supply.is_ruled_out(&waiting.avoid, &self.names));
         let (kind, message) = match ready {
             true if self.now < end => return self.timers.set(Timer::Want(id, request), end),
             true => (RefusalKind::Busy, format!("no slot became free within {waited} s")),

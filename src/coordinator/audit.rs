@@ -2,12 +2,11 @@
 //!
 //! For tests: it looks at everything and changes nothing. The numbers are those of `scheduler.rs`.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::grants::GrantState;
-use super::placement;
+use super::grants::{GrantState, Spare};
 use super::scheduler::Scheduler;
+use super::supplies::{Class, Listing};
 use super::timers::Timer;
 use super::workers::Holding;
 use crate::ids::{AgentSessionId, GrantId, RequestId};
@@ -24,11 +23,10 @@ impl Scheduler {
     fn audit_wants(&self) -> Result<(), String> {
         let mut queued: BTreeSet<(AgentSessionId, RequestId)> = BTreeSet::new();
         for supply in self.supplies.values() {
-            for waiting in supply.queue.all() {
+            for waiting in supply.all_waiting() {
                 check(queued.insert(waiting), || format!("{waiting:?} is queued twice"))?;
             }
-            let all = supply.queue.all().len();
-            check(all == supply.queue.len(), || format!("a queue of {all} counts wrong"))?;
+            supply.audit_counts()?;
         }
         for (id, agent) in &self.agents {
             for request in agent.waiting.keys() {
@@ -94,6 +92,7 @@ impl Scheduler {
                 format!("grant {grant} is not with its agent")
             })?;
         }
+        self.audit_ends()?;
         for (id, worker) in &self.workers {
             let grants = by_worker.remove(id).unwrap_or_default();
             check(grants == worker.grants, || {
@@ -115,20 +114,45 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Every grant that takes a slot is held ahead of need, called back, or has an end in sight.
+    fn audit_ends(&self) -> Result<(), String> {
+        let (mut spares, mut ends) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeMap::<_, BTreeSet<_>>::new());
+        for (grant, record) in &self.grants {
+            match record.spare {
+                _ if record.state == GrantState::Released => {}
+                Spare::Held => drop(spares.entry(record.worker).or_default().insert(*grant)),
+                Spare::No => drop(ends.entry(record.worker).or_default().insert((record.ends, *grant))),
+                Spare::Recalled => {}
+            }
+        }
+        for (id, worker) in &self.workers {
+            let spares = spares.remove(id).unwrap_or_default();
+            let ends = ends.remove(id).unwrap_or_default();
+            check(spares == worker.spares && ends == worker.ends, || {
+                format!("worker {id} is to have {spares:?} and {ends:?}, and has {worker:?}")
+            })?;
+        }
+        Ok(())
+    }
+
     fn audit_lists(&self) -> Result<(), String> {
         for (toolchain, supply) in &self.supplies {
-            let idle = supply.queue.len() == 0 || supply.free.is_empty();
-            check(idle, || format!("wants for {toolchain} wait beside open slots"))?;
-            let (mut free, mut ready, mut looking) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+            let idle = supply.jobs_waiting() == 0 || !supply.has(Class::Open);
+            let looked_at = self.timers.is_set(Timer::Look(*toolchain));
+            check(idle || looked_at, || {
+                format!("wants for {toolchain} wait beside open slots, and nobody looks")
+            })?;
+            let (mut stand, mut ready, mut looking) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
             let (mut fetchable, mut fetching) = (BTreeSet::new(), BTreeSet::new());
             for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.is_usable()) {
                 match worker.holdings.get(toolchain) {
                     Some(Holding::Ready(_)) => {
                         ready.insert(*id);
-                        let standing = worker.standing(self.now);
-                        if standing.open_slots > 0 {
-                            free.insert((Reverse(placement::rank(&standing)), *id));
-                        }
+                        let (class, speed) = (worker.class(self.now), worker.speeds.get(toolchain));
+                        let listing = class.zip(speed);
+                        let listing = listing.map(|(class, speed)| Listing::new(class, speed, worker.jobs() + 1));
+                        check(speed.is_some(), || format!("nobody knows how fast {id} is"))?;
+                        stand.extend(listing.map(|listing| (listing, *id)));
                     }
                     Some(Holding::Looking { .. }) => drop(looking.insert(*id)),
                     Some(Holding::Fetchable { .. }) => drop(fetchable.insert(*id)),
@@ -136,8 +160,12 @@ impl Scheduler {
                     Some(Holding::Failed { .. }) | None => {}
                 }
             }
-            check(free == supply.free, || {
-                format!("open slots for {toolchain}: {:?}, not {free:?}", supply.free)
+            check(stand == supply.listed, || {
+                format!("workers for {toolchain}: {:?}, not {stand:?}", supply.listed)
+            })?;
+            let capacity: u64 = stand.iter().map(|(listing, _)| listing.capacity_us).sum();
+            check(capacity == supply.capacity_us, || {
+                format!("capacity for {toolchain} is {capacity}, not {}", supply.capacity_us)
             })?;
             let listed: BTreeSet<_> = supply.fetchable.iter().map(|(_, id)| *id).collect();
             let under_way: BTreeSet<_> = supply.fetching.keys().copied().collect();
@@ -145,7 +173,7 @@ impl Scheduler {
             check(same && listed == fetchable && under_way == fetching, || {
                 format!("the lists of {toolchain} are out of step")
             })?;
-            let hopeless = supply.is_hopeless() && supply.queue.len() > 0 && self.now >= self.settled_at;
+            let hopeless = supply.is_hopeless() && supply.has_waiting() && self.now >= self.settled_at;
             check(!hopeless, || format!("wants for {toolchain} wait for nobody"))?;
         }
         Ok(())

@@ -19,6 +19,8 @@ pub enum Event {
     Want(AgentSessionId, Want),
     /// An agent takes a want back.
     CancelWant(AgentSessionId, RequestId),
+    /// An agent has put a job into a place that it held ahead of need.
+    GrantUsed(AgentSessionId, GrantId, Demand),
     /// An agent is through with a grant.
     GrantDone(AgentSessionId, GrantId, Ending),
     /// A worker opened a session.
@@ -169,8 +171,8 @@ pub struct LoadReport {
     pub voided: Vec<GrantId>,
     /// Memory that could be had now.
     pub memory_available_bytes: u64,
-    /// CPU busy with something else, in thousandths of a core.
-    pub foreign_load_milli: u32,
+    /// Part of the last ten seconds in which all its tasks stood still for want of memory, thousandths.
+    pub memory_pressure_milli: u32,
     /// Whether it is about to stop and takes no more jobs.
     pub leaving: Leaving,
 }

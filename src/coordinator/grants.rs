@@ -7,9 +7,8 @@
 
 use std::sync::Arc;
 
-use super::events::{Action, Ending, Grant, VoidReason};
+use super::events::{Action, Demand, Ending, Grant, Purpose, VoidReason};
 use super::moment::Moment;
-use super::placement;
 use super::scheduler::Scheduler;
 use super::timers::Timer;
 use super::workers::Holding;
@@ -30,6 +29,28 @@ pub(super) struct GrantRecord {
     /// Power of the slot, as it was booked.
     pub power_milli: u32,
     pub state: GrantState,
+    pub spare: Spare,
+    /// What its job is expected to cost.
+    pub demand: Demand,
+    /// When its job began, as far as is known.
+    pub begun: Moment,
+    /// When its job is predicted to end; as it stands in the worker's list of ends.
+    pub ends: Moment,
+    /// When to ask next whether its job is late.
+    pub late_again: Moment,
+    /// Jobs on the worker when it began, itself included.
+    pub occupancy: u32,
+}
+
+/// Whether a grant is held ahead of need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spare {
+    /// It has a job.
+    No,
+    /// It has none yet.
+    Held,
+    /// It has none yet and was called back.
+    Recalled,
 }
 
 /// How far a grant is.
@@ -46,63 +67,20 @@ pub(super) enum GrantState {
 }
 
 impl Scheduler {
-    /// Serves what waits for `toolchain` while there is room.
-    pub(super) fn serve_toolchain(&mut self, toolchain: ToolchainId) {
-        while self.serve_one(toolchain) {}
-    }
-
-    /// Gives a worker's open slots to what waits for any of its toolchains.
-    pub(super) fn serve_worker(&mut self, id: WorkerSessionId) {
-        loop {
-            let Some(worker) = self.workers.get(&id) else { return };
-            if worker.listed_rank.is_none() {
-                return;
-            }
-            let ready = worker.holdings.iter().filter(|(_, held)| held.is_ready());
-            let head = |toolchain| self.supplies.get(toolchain).and_then(|supply| supply.queue.head());
-            let heads = ready.filter_map(|(toolchain, _)| head(toolchain).map(|head| (head, *toolchain)));
-            let Some((_, toolchain)) = heads.min() else { return };
-            if !self.serve_one(toolchain) {
-                return;
-            }
-        }
-    }
-
-    fn serve_one(&mut self, toolchain: ToolchainId) -> bool {
-        let Some(supply) = self.supplies.get(&toolchain) else {
-            return false;
-        };
-        let Some((_, id)) = supply.queue.head() else {
-            return false;
-        };
-        let Some(agent) = self.agents.get(&id) else {
-            return false;
-        };
-        let Some(ticket) = supply.queue.first_of(id, |build| agent.share_of(build)) else {
-            return false;
-        };
-        let Some(waiting) = agent.waiting.get(&ticket.request) else {
-            return false;
-        };
-        let candidates = supply.free.iter().filter_map(|(_, worker)| {
-            let standing = self.workers.get(worker)?.standing(self.now);
-            Some((*worker, standing))
-        });
-        let Some(worker) = placement::choose(&waiting.demand, candidates) else {
-            return false;
-        };
-        self.give(id, ticket.request, worker);
-        true
-    }
-
-    fn give(&mut self, id: AgentSessionId, request: RequestId, worker_id: WorkerSessionId) {
+    /// Gives a want a slot of a worker that has one open.
+    pub(super) fn give(&mut self, id: AgentSessionId, request: RequestId, worker_id: WorkerSessionId) {
         let waiting = self.agents.get(&id).and_then(|agent| agent.waiting.get(&request));
         let Some(waiting) = waiting.cloned() else { return };
         let grant = self.draw_grant();
         let Some(worker) = self.workers.get_mut(&worker_id) else {
             return;
         };
-        let power_milli = worker.hello.power_milli;
+        let speed = worker.speeds.get(&waiting.toolchain);
+        let supply = self.supplies.get(&waiting.toolchain);
+        let told = speed
+            .zip(supply)
+            .map(|(speed, supply)| supply.pace.told_milli(speed.log(worker.jobs() + 1)));
+        let power_milli = told.unwrap_or(worker.hello.power_milli);
         let purpose = waiting.purpose;
         let memory_bytes = waiting.demand.memory_bytes.unwrap_or(0);
         worker.grants.insert(grant);
@@ -127,11 +105,29 @@ impl Scheduler {
             given: self.now,
             power_milli,
             state: GrantState::Given,
+            spare: if purpose == Purpose::Ahead {
+                Spare::Held
+            } else {
+                Spare::No
+            },
+            demand: waiting.demand,
+            begun: self.now,
+            ends: self.now,
+            late_again: self.now,
+            occupancy: 0,
         };
         self.grants.insert(grant, record);
+        match purpose {
+            Purpose::Ahead => {
+                if let Some(worker) = self.workers.get_mut(&worker_id) {
+                    worker.spares.insert(grant);
+                }
+                self.relist_open_slots(worker_id);
+            }
+            Purpose::Job | Purpose::Race => self.begin_job(grant),
+        }
         self.timers
             .set(Timer::Grant(grant), self.now.after(self.rules.grant_valid_for(purpose)));
-        self.relist_open_slots(worker_id);
         self.act(Action::Grant(Grant {
             agent: id,
             request,
@@ -149,7 +145,8 @@ impl Scheduler {
         let (id, given, state) = (record.worker, record.given, record.state);
         let toolchain = record.toolchain;
         match ending {
-            Ending::Ran(_) => {
+            Ending::Ran(report) => {
+                self.learn_from(grant, &report);
                 self.close_job(grant);
                 if let Some(worker) = self.workers.get_mut(&id) {
                     worker.jobs_done += 1;
@@ -204,6 +201,15 @@ impl Scheduler {
     fn void_grant(&mut self, grant: GrantId, reason: VoidReason) {
         if let Some(record) = self.grants.get_mut(&grant) {
             record.state = GrantState::Voided(reason);
+            record.spare = Spare::No;
+            let (id, before) = (record.worker, record.ends);
+            record.ends = self.now.after(self.rules.report_every);
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.spares.remove(&grant);
+                worker.ends.remove(&(before, grant));
+                worker.ends.insert((record.ends, grant));
+            }
+            self.relist_open_slots(id);
         }
         // A worker that keeps silent about it for as long as one that keeps silent altogether, is as good as lost.
         self.timers
@@ -264,8 +270,11 @@ impl Scheduler {
         }
         if let Some(worker) = self.workers.get_mut(&record.worker) {
             worker.grants.remove(&grant);
+            worker.spares.remove(&grant);
+            worker.ends.remove(&(record.ends, grant));
             worker.health.ended(grant);
         }
+        self.outlook_changed = true;
         let (agent, build, power) = (record.agent, Arc::clone(&record.build), record.power_milli);
         if let Some(agent) = agent {
             self.book(agent, &build, |share, build| {

@@ -18,10 +18,16 @@ pub mod toolchain_service;
 pub mod view;
 
 mod agents;
+mod ahead;
 mod audit;
 mod grants;
 mod health;
+mod learning;
+mod outlook;
 mod queue;
+mod serving;
+mod speed;
 mod supplies;
 mod timers;
+mod transfer;
 mod workers;

@@ -18,6 +18,14 @@ const LEAD_PER_WORK: u32 = 4;
 /// The most that a job may be ahead of its arrival, so the longest that another can be passed over for it.
 const LEAD_MAX: Duration = Duration::from_secs(60);
 
+/// How many wants of one build are looked at for one slot, first and last, while few agents wait and else: enough to find
+/// a short one for a slow worker.
+const FEW_AGENTS: usize = 2;
+const FEW_LOOK: (usize, usize) = (12, 4);
+const MANY_LOOK: (usize, usize) = (3, 2);
+/// How many builds of one agent are looked at for one slot.
+const BUILDS_LOOK_MAX: usize = 4;
+
 /// A want's place in the order of its build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket {
@@ -106,11 +114,32 @@ impl Queue {
         self.order.first().copied()
     }
 
-    /// Returns the agent's want to be served next; `account` tells how its builds' accounts stand.
-    pub fn first_of(&self, agent: AgentSessionId, account: impl Fn(&str) -> Share) -> Option<Ticket> {
-        let builds = &self.lines.get(&agent)?.builds;
-        let (_, tickets) = builds.iter().min_by_key(|(build, _)| account(build))?;
-        tickets.first().copied()
+    /// Returns the agents in the order in which they are to be served.
+    pub fn agents(&self) -> impl Iterator<Item = AgentSessionId> {
+        self.order.iter().map(|(_, agent)| *agent)
+    }
+
+    /// Returns the agent's wants that are looked at, in the order in which they are to be served: of each build the
+    /// first few and the last few, which are the shortest; fewer where many agents wait. `account` tells how its builds'
+    /// accounts stand.
+    pub fn window(&self, agent: AgentSessionId, account: impl Fn(&str) -> Share) -> Vec<Ticket> {
+        let (front, back) = if self.order.len() <= FEW_AGENTS {
+            FEW_LOOK
+        } else {
+            MANY_LOOK
+        };
+        let Some(line) = self.lines.get(&agent) else {
+            return Vec::new();
+        };
+        let mut builds: Vec<_> = line.builds.iter().collect();
+        builds.sort_by_key(|(build, _)| account(build));
+        let mut window = Vec::new();
+        for (_, tickets) in builds.into_iter().take(BUILDS_LOOK_MAX) {
+            window.extend(tickets.iter().take(front));
+            let rest = tickets.len().saturating_sub(front).min(back);
+            window.extend(tickets.iter().rev().take(rest));
+        }
+        window
     }
 
     /// Returns all that wait.
@@ -136,7 +165,7 @@ mod tests {
             queue.push(agent, Share::default(), &build, ticket);
         }
         let mut order = Vec::new();
-        while let Some(ticket) = queue.first_of(agent, |_| Share::default()) {
+        while let Some(ticket) = queue.window(agent, |_| Share::default()).first().copied() {
             order.push(ticket.request.0);
             queue.remove(agent, &build, ticket);
         }

@@ -15,6 +15,10 @@ pub struct Rules {
     /// The same for a grant that an agent holds ahead of need: it gives it back by itself when its build pauses, and on
     /// recall, so this only ends what was forgotten.
     pub ahead_valid: Duration,
+    /// How long an agent has to give back a place that it holds ahead of need, or to have used it, once it is called back.
+    pub recall_wait: Duration,
+    /// Agents are told how the farm is no more often than this.
+    pub outlook_every: Duration,
     /// How often workers report.
     pub report_every: Duration,
     /// A worker that missed this many reports is lost. Ten: a board that swaps may be late by some.
@@ -61,6 +65,8 @@ impl Default for Rules {
         Self {
             grant_valid: Duration::from_secs(10),
             ahead_valid: Duration::from_secs(30),
+            recall_wait: Duration::from_millis(500),
+            outlook_every: Duration::from_millis(250),
             report_every: Duration::from_secs(1),
             silent_reports: 10,
             prepare_wait: Duration::from_secs(120),

@@ -7,7 +7,8 @@
 //! 2. a worker's grants never take more slots than it has, except for jobs that it reported by itself;
 //! 3. a slot is free only when its job is known to be over: by the agent's word, the worker's report or acknowledgement,
 //!    or the worker's loss;
-//! 4. while a want waits for a toolchain, no worker that has it ready has a slot to give;
+//! 4. while a want with a job waits for a toolchain, no worker that has it ready has a slot to give, unless the want is
+//!    looked at again at a set time; and while one waits, no place held ahead of need is out that it would rather have;
 //! 5. every want and every grant has a deadline.
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use super::events::{Action, Drain, Event};
 use super::grants::GrantRecord;
 use super::moment::Moment;
 use super::rules::Rules;
+use super::speed::Speed;
 use super::supplies::Supply;
 use super::timers::{Timer, Timers};
 use super::workers::Worker;
@@ -40,6 +42,10 @@ pub struct Scheduler {
     pub(super) grants: BTreeMap<GrantId, GrantRecord>,
     pub(super) supplies: BTreeMap<ToolchainId, Supply>,
     pub(super) timers: Timers,
+    /// Speeds of workers that are gone, by name.
+    pub(super) remembered: BTreeMap<Name, BTreeMap<ToolchainId, Speed>>,
+    /// Whether anything that agents are told of the farm may have changed since they were.
+    pub(super) outlook_changed: bool,
     /// Until then workers may still come (back), and no want is refused for lack of them.
     pub(super) settled_at: Moment,
     /// Wants taken so far.
@@ -66,6 +72,8 @@ impl Scheduler {
             grants: BTreeMap::new(),
             supplies: BTreeMap::new(),
             timers,
+            remembered: BTreeMap::new(),
+            outlook_changed: false,
             settled_at,
             arrivals: 0,
             next_grant: (u64::from(life) << 32) + 1,
@@ -83,6 +91,7 @@ impl Scheduler {
             Event::AgentLeft(agent) => self.handle_agent_left(agent),
             Event::Want(agent, want) => self.handle_want(agent, want),
             Event::CancelWant(agent, request) => self.handle_cancel(agent, request),
+            Event::GrantUsed(agent, grant, demand) => self.handle_used(agent, grant, demand),
             Event::GrantDone(agent, grant, ending) => self.handle_done(agent, grant, ending),
             Event::WorkerJoined(worker, hello) => self.handle_worker_joined(worker, hello),
             Event::WorkerLeft(worker) => self.handle_worker_left(worker),
@@ -93,6 +102,7 @@ impl Scheduler {
             Event::ToolchainRemoved(toolchain) => self.handle_toolchain_removed(toolchain),
             Event::Tick => {}
         }
+        self.time_outlook();
         std::mem::take(&mut self.actions)
     }
 
@@ -115,6 +125,8 @@ impl Scheduler {
                 Timer::Silence(worker) => self.handle_silence(worker),
                 Timer::Pause(worker) => self.handle_pause_over(worker),
                 Timer::Toolchain(worker, toolchain) => self.handle_failed_pause_over(worker, toolchain),
+                Timer::Look(toolchain) => self.serve_toolchain(toolchain),
+                Timer::Outlook => self.tell_outlook(),
             }
         }
     }

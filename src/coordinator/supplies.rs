@@ -7,24 +7,42 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::events::{Action, Drain, Effort, HostKind, ToolchainNews};
-use super::placement::Rank;
+use super::agents::Waiting;
+use super::events::{Action, Drain, Effort, HostKind, Purpose, ToolchainNews, Want};
+use super::fairness::Share;
 use super::queue::Queue;
 use super::scheduler::Scheduler;
+use super::speed::{Pace, Speed, WORK_MOST};
 use super::timers::Timer;
 use super::workers::{Holding, Origin, Worker};
-use crate::ids::{ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind};
 use crate::runtime::backoff::Backoff;
+
+/// Work assumed of jobs that do not tell theirs, until some do, microseconds: the mean of 260 compiles of a kernel's
+/// network code, about 1.2 s of a reference core.
+const TYPICAL_WORK_US: f64 = 1.2e6;
+/// Weight of the newest in that mean.
+const TYPICAL_NEWEST: f64 = 0.05;
 
 /// One toolchain of the catalogue: who has it, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Supply {
     pub host_kind: HostKind,
-    pub queue: Queue,
-    /// Ready and with open slots, best first.
-    pub free: BTreeSet<(Reverse<Rank>, WorkerSessionId)>,
+    /// What waits, by purpose.
+    queues: [Queue; 3],
+    /// Predicted work of the wants with a job that wait, microseconds.
+    waiting_work_us: u64,
+    /// Mean work of the jobs that were wanted lately, microseconds.
+    typical_work_us: f64,
+    /// What its workers have in common.
+    pub pace: Pace,
+    /// Ready and in use, by class and then the fastest first.
+    pub listed: BTreeSet<(Listing, WorkerSessionId)>,
+    /// Sum of what the listed workers do in a second, microseconds of work.
+    pub capacity_us: u64,
     pub ready: BTreeSet<WorkerSessionId>,
     pub looking: BTreeSet<WorkerSessionId>,
     /// By what they could do, most first.
@@ -37,8 +55,12 @@ impl Supply {
     fn new(host_kind: HostKind) -> Self {
         Self {
             host_kind,
-            queue: Queue::default(),
-            free: BTreeSet::new(),
+            queues: Default::default(),
+            waiting_work_us: 0,
+            typical_work_us: TYPICAL_WORK_US,
+            pace: Pace::default(),
+            listed: BTreeSet::new(),
+            capacity_us: 0,
             ready: BTreeSet::new(),
             looking: BTreeSet::new(),
             fetchable: BTreeSet::new(),
@@ -56,14 +78,137 @@ impl Supply {
         self.ready.is_empty() && self.looking.is_empty() && self.fetchable.is_empty() && self.fetching.is_empty()
     }
 
-    /// Moves a ready worker among those with open slots.
-    pub fn move_open(&mut self, id: WorkerSessionId, before: Option<Rank>, rank: Option<Rank>) {
-        if let Some(rank) = before {
-            self.free.remove(&(Reverse(rank), id));
+    /// Returns what waits for a purpose.
+    pub fn queue(&self, purpose: Purpose) -> &Queue {
+        &self.queues[purpose as usize]
+    }
+
+    /// The same, to be changed.
+    pub fn queue_mut(&mut self, purpose: Purpose) -> &mut Queue {
+        &mut self.queues[purpose as usize]
+    }
+
+    /// Returns whether anything waits.
+    pub fn has_waiting(&self) -> bool {
+        self.queues.iter().any(|queue| queue.len() > 0)
+    }
+
+    /// Returns whose job is to be served next, and its account.
+    pub fn head(&self) -> Option<(Share, AgentSessionId)> {
+        self.queue(Purpose::Job).head()
+    }
+
+    /// Returns how many wants with a job wait.
+    pub fn jobs_waiting(&self) -> usize {
+        self.queue(Purpose::Job).len()
+    }
+
+    /// Takes note of a want. Returns its predicted work, or what is typical.
+    pub fn note_want(&mut self, want: &Want) -> Duration {
+        if let Some(work) = want.demand.work {
+            self.typical_work_us += TYPICAL_NEWEST * (work.as_micros() as f64 - self.typical_work_us);
         }
-        if let Some(rank) = rank {
-            self.free.insert((Reverse(rank), id));
+        let work = want.demand.work.unwrap_or_else(|| self.typical_work()).min(WORK_MOST);
+        if want.purpose == Purpose::Job {
+            self.waiting_work_us = self.waiting_work_us.saturating_add(micros(work));
         }
+        work
+    }
+
+    /// Returns the mean work of the jobs that were wanted lately.
+    pub fn typical_work(&self) -> Duration {
+        Duration::from_micros(self.typical_work_us as u64)
+    }
+
+    /// Takes a want out of its queue.
+    pub fn remove_want(&mut self, agent: AgentSessionId, waiting: &Waiting) {
+        self.queue_mut(waiting.purpose)
+            .remove(agent, &waiting.build, waiting.ticket);
+        if waiting.purpose == Purpose::Job {
+            self.waiting_work_us = self.waiting_work_us.saturating_sub(micros(waiting.work));
+        }
+    }
+
+    /// Checks that what is counted is what is there; for [`Scheduler::audit`].
+    pub fn audit_counts(&self) -> Result<(), String> {
+        for queue in &self.queues {
+            let all = queue.all().len();
+            if all != queue.len() {
+                return Err(format!("a queue of {all} counts {}", queue.len()));
+            }
+        }
+        if self.jobs_waiting() == 0 && self.waiting_work_us > 0 {
+            return Err(format!("nothing waits, and its work is {} us", self.waiting_work_us));
+        }
+        Ok(())
+    }
+
+    /// Moves an agent to where its account puts it now.
+    pub fn reshare(&mut self, agent: AgentSessionId, share: Share) {
+        self.queues.iter_mut().for_each(|queue| queue.reshare(agent, share));
+    }
+
+    /// Returns everything that waits.
+    pub fn all_waiting(&self) -> Vec<(AgentSessionId, RequestId)> {
+        self.queues.iter().flat_map(Queue::all).collect()
+    }
+
+    /// Returns how long the farm has work in sight for, seconds.
+    pub fn backlog(&self) -> f64 {
+        let capacity = self.pace.rate_of(self.capacity_us as f64);
+        if capacity > 0.0 {
+            self.waiting_work_us as f64 / capacity
+        } else {
+            0.0
+        }
+    }
+
+    /// The same without one of the wants that wait.
+    pub fn backlog_before(&self, waiting: &Waiting) -> f64 {
+        let capacity = self.pace.rate_of(self.capacity_us as f64);
+        let others = self.waiting_work_us.saturating_sub(micros(waiting.work));
+        if capacity > 0.0 { others as f64 / capacity } else { 0.0 }
+    }
+
+    /// Returns whether every worker that has the toolchain or might get it is among `avoid`.
+    pub fn is_ruled_out(&self, avoid: &[Name], names: &BTreeMap<Name, WorkerSessionId>) -> bool {
+        if avoid.is_empty() {
+            return false;
+        }
+        let avoid: Vec<_> = avoid.iter().filter_map(|name| names.get(name)).collect();
+        let fetchable = self.fetchable.iter().map(|(_, id)| id);
+        let mut all = self
+            .ready
+            .iter()
+            .chain(&self.looking)
+            .chain(fetchable)
+            .chain(self.fetching.keys());
+        all.all(|id| avoid.contains(&id))
+    }
+
+    /// Moves a ready worker in the list.
+    pub fn move_listed(&mut self, id: WorkerSessionId, before: Option<Listing>, listing: Option<Listing>) {
+        if let Some(listing) = before {
+            self.listed.remove(&(listing, id));
+            self.capacity_us -= listing.capacity_us;
+        }
+        if let Some(listing) = listing {
+            self.listed.insert((listing, id));
+            self.capacity_us += listing.capacity_us;
+        }
+    }
+
+    /// Returns the listed workers of a class, the fastest first.
+    pub fn of_class(&self, class: Class) -> impl Iterator<Item = WorkerSessionId> {
+        let first = Listing::first_of(class);
+        let from = self.listed.range((first, WorkerSessionId(0))..);
+        let of_class = from.take_while(move |(listing, _)| listing.class == class);
+        of_class.map(|(_, id)| *id)
+    }
+
+    /// Whether a worker of this class is listed.
+    pub fn has(&self, class: Class) -> bool {
+        self.of_class(class).next().is_some()
     }
 
     fn put(&mut self, id: WorkerSessionId, worker: &Worker, holding: &Holding) {
@@ -73,7 +218,6 @@ impl Supply {
             }
             Holding::Ready(_) => {
                 self.ready.insert(id);
-                self.move_open(id, None, worker.listed_rank);
             }
             Holding::Fetchable { .. } => {
                 self.fetchable.insert((capacity(worker), id));
@@ -85,13 +229,57 @@ impl Supply {
         }
     }
 
-    fn take_out(&mut self, id: WorkerSessionId, worker: &Worker) {
+    fn take_out(&mut self, id: WorkerSessionId, worker: &Worker, listing: Option<Listing>) {
         self.looking.remove(&id);
         self.ready.remove(&id);
-        self.move_open(id, worker.listed_rank, None);
+        self.move_listed(id, listing, None);
         self.fetchable.remove(&(capacity(worker), id));
         self.fetching.remove(&id);
     }
+}
+
+/// How a worker stands in the list of one of its ready toolchains; ordered by whom to look at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Listing {
+    pub class: Class,
+    /// Speed of its next slot: millionths of a natural logarithm.
+    rank: Reverse<i64>,
+    /// What all its slots do in a second, microseconds of work.
+    pub capacity_us: u64,
+}
+
+/// Whether a worker has a slot for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// Now.
+    Open,
+    /// Once a place that is held ahead of need is called back.
+    Spare,
+    /// When a job there ends.
+    Taken,
+}
+
+impl Listing {
+    /// Describes a worker whose next job would be one of `occupancy`.
+    pub fn new(class: Class, speed: &Speed, occupancy: u32) -> Self {
+        Self {
+            class,
+            rank: Reverse((speed.log(occupancy) * 1e6) as i64),
+            capacity_us: (speed.full_rate() * 1e6) as u64,
+        }
+    }
+
+    fn first_of(class: Class) -> Self {
+        Self {
+            class,
+            rank: Reverse(i64::MAX),
+            capacity_us: 0,
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn capacity(worker: &Worker) -> Reverse<u64> {
@@ -106,15 +294,16 @@ impl Scheduler {
         };
         for toolchain in worker.holdings.keys() {
             if let Some(supply) = self.supplies.get_mut(toolchain) {
-                supply.take_out(id, worker);
+                supply.take_out(id, worker, worker.listed.get(toolchain).copied());
             }
         }
-        worker.listed_rank = None;
+        worker.listed.clear();
     }
 
     /// Puts a worker into the lists that it belongs in, after a change of whether it is usable.
     pub(super) fn relist(&mut self, id: WorkerSessionId) {
         self.unlist(id);
+        self.note_outlook();
         let Some(worker) = self.workers.get(&id) else { return };
         let toolchains: Vec<ToolchainId> = worker.holdings.keys().copied().collect();
         if worker.is_usable() {
@@ -140,7 +329,8 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        supply.take_out(id, worker);
+        let listing = worker.listed.remove(&toolchain);
+        supply.take_out(id, worker, listing);
         if worker.is_usable() {
             supply.put(id, worker, &holding);
         }
@@ -150,7 +340,12 @@ impl Scheduler {
             Holding::Fetching { .. } => Some(Effort::Fetch),
             Holding::Ready(_) | Holding::Fetchable { .. } | Holding::Failed { .. } => None,
         };
+        let ready = holding.is_ready();
         worker.holdings.insert(toolchain, holding);
+        if ready {
+            self.follow_speed(id, toolchain);
+            self.relist_open_slots(id);
+        }
         if let Some(effort) = effort
             && linked
         {
@@ -209,8 +404,14 @@ impl Scheduler {
             },
         );
         self.supplies.remove(&toolchain);
+        self.timers.clear(Timer::Look(toolchain));
+        for speeds in self.remembered.values_mut() {
+            speeds.remove(&toolchain);
+        }
         for (id, worker) in &mut self.workers {
             worker.holdings.remove(&toolchain);
+            worker.speeds.remove(&toolchain);
+            worker.listed.remove(&toolchain);
             self.timers.clear(Timer::Toolchain(*id, toolchain));
         }
     }
@@ -259,7 +460,7 @@ impl Scheduler {
                 return;
             };
             let coming: usize = supply.fetching.values().map(|slots| *slots as usize).sum();
-            if supply.queue.len() <= coming || supply.fetching.len() >= self.rules.fetches_max {
+            if supply.jobs_waiting() <= coming || supply.fetching.len() >= self.rules.fetches_max {
                 return;
             }
             let Some((_, id)) = supply.fetchable.first().copied() else {
@@ -304,7 +505,7 @@ impl Scheduler {
     }
 
     fn refuse_if_hopeless(&mut self, toolchain: ToolchainId) {
-        let hopeless = |supply: &Supply| supply.is_hopeless() && supply.queue.len() > 0;
+        let hopeless = |supply: &Supply| supply.is_hopeless() && !supply.all_waiting().is_empty();
         if self.now >= self.settled_at && self.supplies.get(&toolchain).is_some_and(hopeless) {
             let refusal = self.why_hopeless(toolchain);
             self.refuse_waiting(toolchain, &refusal);
@@ -312,7 +513,7 @@ impl Scheduler {
     }
 
     fn refuse_waiting(&mut self, toolchain: ToolchainId, refusal: &Refusal) {
-        let waiting = self.supplies.get(&toolchain).map(|supply| supply.queue.all());
+        let waiting = self.supplies.get(&toolchain).map(Supply::all_waiting);
         for (agent, request) in waiting.unwrap_or_default() {
             self.take_waiting(agent, request);
             self.act(Action::Refuse(agent, request, refusal.clone()));

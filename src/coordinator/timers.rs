@@ -22,6 +22,10 @@ pub(super) enum Timer {
     Pause(WorkerSessionId),
     /// A worker that could not get a toolchain may try again.
     Toolchain(WorkerSessionId, ToolchainId),
+    /// Wants for a toolchain wait beside open slots for better ones, which should have come by now.
+    Look(ToolchainId),
+    /// Agents may be told how the farm is.
+    Outlook,
 }
 
 /// The set of timers.

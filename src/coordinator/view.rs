@@ -127,7 +127,7 @@ impl Scheduler {
             workers: workers.map(|worker| self.view_worker(worker)).collect(),
             agents: agents.collect(),
             jobs: jobs.collect(),
-            queued: self.supplies.values().map(|supply| supply.queue.len() as u64).sum(),
+            queued: self.supplies.values().map(|supply| supply.jobs_waiting() as u64).sum(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Scheduler {
             faults: worker.faults,
             memory_available_bytes: worker.memory_available_bytes,
             note: self.note(worker).to_owned(),
-            learned_milli: None,
+            learned_milli: self.learned_milli(worker),
         }
     }
 

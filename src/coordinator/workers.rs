@@ -2,24 +2,29 @@
 //!
 //! A record is kept per name. When a session breaks the record stays for a while, without getting jobs, and a new
 //! session of that name takes it over with what still runs; after that the worker is lost and its grants with it.
-//! Invariant: `grants` are those that take a slot here, and `listed_rank` is how the worker stands in the lists of its
-//! ready toolchains.
+//! Invariant: `grants` are those that take a slot here, each of them in `spares` or `ends` unless it was called back, and
+//! `listed` is how the worker stands in the lists of its ready toolchains.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::events::{Action, Drain, HostKind, Leaving, LoadReport, VoidReason, WorkerHello};
-use super::grants::{GrantRecord, GrantState};
+use super::events::{Action, Demand, Drain, HostKind, Leaving, LoadReport, VoidReason, WorkerHello};
+use super::grants::{GrantRecord, GrantState, Spare};
 use super::health::{Health, Trust};
 use super::moment::Moment;
-use super::placement::{self, Rank, Standing};
 use super::scheduler::Scheduler;
+use super::speed::Speed;
+use super::supplies::{Class, Listing};
 use super::timers::Timer;
 use crate::ids::{GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::runtime::backoff::Backoff;
 
 /// Highest power that counts, thousandths: a thousand reference cores in one slot is a typing error.
 const POWER_MILLI_MAX: u32 = 1_000_000;
+
+/// A worker whose tasks all stood still for want of memory for more than this part of the last ten seconds, in
+/// thousandths, gets no job beside those that it has.
+const PRESSURE_MILLI_MAX: u32 = 100;
 
 /// A worker that is connected, or was a moment ago.
 #[derive(Debug)]
@@ -32,15 +37,21 @@ pub(super) struct Worker {
     /// It refused a job as busy, so nothing is given until its next report.
     pub wary: bool,
     pub grants: BTreeSet<GrantId>,
+    /// Those of them that agents hold ahead of need and that can be called back.
+    pub spares: BTreeSet<GrantId>,
+    /// Those of them that have a job, by when it is predicted to end.
+    pub ends: BTreeSet<(Moment, GrantId)>,
     /// Ended by the agent's word, and perhaps in a report that was on its way then.
     pub ended: VecDeque<GrantId>,
     pub holdings: BTreeMap<ToolchainId, Holding>,
+    /// How fast it is for the toolchains that it has or had.
+    pub speeds: BTreeMap<ToolchainId, Speed>,
     pub report_newest: u64,
     pub memory_available_bytes: u64,
     /// Predicted memory of the jobs given since the last report.
     pub memory_promised_bytes: u64,
-    pub foreign_load_milli: u32,
-    pub listed_rank: Option<Rank>,
+    pub memory_pressure_milli: u32,
+    pub listed: BTreeMap<ToolchainId, Listing>,
     pub jobs_done: u64,
     pub faults: u64,
 }
@@ -86,12 +97,15 @@ impl Worker {
             health: Health::default(),
             wary: false,
             grants: BTreeSet::new(),
+            spares: BTreeSet::new(),
+            ends: BTreeSet::new(),
             ended: VecDeque::new(),
             holdings: BTreeMap::new(),
+            speeds: BTreeMap::new(),
             report_newest: 0,
             memory_promised_bytes: 0,
-            foreign_load_milli: 0,
-            listed_rank: None,
+            memory_pressure_milli: 0,
+            listed: BTreeMap::new(),
             jobs_done: 0,
             faults: 0,
         }
@@ -120,15 +134,34 @@ impl Worker {
         }
     }
 
-    pub fn standing(&self, now: Moment) -> Standing {
-        let available = self.memory_available_bytes.saturating_sub(self.memory_promised_bytes);
-        let known = self.memory_available_bytes > 0 && !self.grants.is_empty();
-        Standing {
-            power_milli: self.hello.power_milli,
-            open_slots: self.open_slots(now),
-            foreign_load_milli: self.foreign_load_milli,
-            memory_available_bytes: known.then_some(available),
+    /// Jobs that it has, as far as is known.
+    pub fn jobs(&self) -> u32 {
+        u32::try_from(self.ends.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns how it stands among the workers that have one of its toolchains ready; none while it gets no jobs.
+    pub fn class(&self, now: Moment) -> Option<Class> {
+        let trusted = !self.wary && self.health.trust(now) == Trust::Full;
+        match self.open_slots(now) {
+            _ if !self.is_usable() => None,
+            0 if !trusted => None,
+            0 if self.spares.is_empty() => Some(Class::Taken),
+            0 => Some(Class::Spare),
+            _ => Some(Class::Open),
         }
+    }
+
+    /// Memory that the next job could have; `None` when it is not known or the worker is idle, where whatever it has
+    /// must do.
+    pub fn memory_for_next(&self) -> Option<u64> {
+        let known = self.memory_available_bytes > 0 && !self.ends.is_empty();
+        let available = self.memory_available_bytes.saturating_sub(self.memory_promised_bytes);
+        known.then_some(if self.is_pressed() { 0 } else { available })
+    }
+
+    /// Whether its jobs wait for memory so much that another one would only slow them down.
+    fn is_pressed(&self) -> bool {
+        self.memory_pressure_milli > PRESSURE_MILLI_MAX
     }
 
     /// Remembers a grant whose end was heard of from its agent, so that a report which is older than that does not
@@ -164,6 +197,8 @@ impl Scheduler {
         let mut worker = Worker::new(hello, drain);
         if let Some(before) = before {
             self.hand_over(before, id, &running, &mut worker);
+        } else if let Some(known) = self.remembered.remove(&name) {
+            self.recall_speeds(&mut worker, known);
         }
         self.names.insert(name, id);
         self.workers.insert(id, worker);
@@ -187,11 +222,18 @@ impl Scheduler {
                 record.state = GrantState::Running;
                 self.timers.clear(Timer::Grant(*grant));
                 worker.grants.insert(*grant);
+                record.spare = Spare::No;
+                worker.ends.insert((record.ends, *grant));
             }
         }
+        let mut known = BTreeMap::new();
         if let Some(old) = self.workers.get_mut(&before) {
             old.grants.retain(|grant| !running.contains(grant));
+            old.spares.retain(|grant| !running.contains(grant));
+            old.ends.retain(|(_, grant)| !running.contains(grant));
+            known = std::mem::take(&mut old.speeds);
         }
+        self.recall_speeds(worker, known);
         self.lose_grants(before);
         let Some(old) = self.workers.get(&before) else { return };
         worker.health = old.health.clone();
@@ -217,6 +259,8 @@ impl Scheduler {
                 continue;
             }
             worker.grants.insert(*grant);
+            let ends = self.now.after(self.rules.report_every);
+            worker.ends.insert((ends, *grant));
             let record = GrantRecord {
                 agent: None,
                 request: RequestId(0),
@@ -226,6 +270,12 @@ impl Scheduler {
                 given: self.now,
                 power_milli: worker.hello.power_milli,
                 state: GrantState::Running,
+                spare: Spare::No,
+                demand: Demand::default(),
+                begun: self.now,
+                ends,
+                late_again: ends,
+                occupancy: worker.jobs(),
             };
             self.grants.insert(*grant, record);
         }
@@ -281,11 +331,16 @@ impl Scheduler {
         }
         self.timers.clear(Timer::Silence(id));
         self.timers.clear(Timer::Pause(id));
+        for agent in self.agents.values_mut() {
+            agent.routes.remove(&id);
+        }
         if let Some(worker) = self.workers.remove(&id)
             && self.names.get(&worker.hello.name) == Some(&id)
         {
             self.names.remove(&worker.hello.name);
+            self.remember_speeds(worker.hello.name, worker.speeds);
         }
+        self.note_outlook();
     }
 
     pub(super) fn handle_pause_over(&mut self, id: WorkerSessionId) {
@@ -326,7 +381,7 @@ impl Scheduler {
         worker.report_newest = report.number;
         worker.memory_available_bytes = report.memory_available_bytes;
         worker.memory_promised_bytes = 0;
-        worker.foreign_load_milli = report.foreign_load_milli;
+        worker.memory_pressure_milli = report.memory_pressure_milli;
         worker.wary = false;
         let turned = worker.leaving != report.leaving;
         worker.leaving = report.leaving;
@@ -334,6 +389,7 @@ impl Scheduler {
         self.timers
             .set(Timer::Silence(id), self.now.after(self.rules.silence()));
         self.reconcile(id, &report);
+        self.learn_from_silence(id);
         match turned {
             true => self.relist(id),
             false => self.relist_open_slots(id),
@@ -355,8 +411,12 @@ impl Scheduler {
             };
             match record.state {
                 GrantState::Given | GrantState::Voided(_) if running.contains(&grant) => {
+                    let spare = record.spare != Spare::No;
                     record.state = GrantState::Running;
                     self.timers.clear(Timer::Grant(grant));
+                    if spare {
+                        self.begin_job(grant);
+                    }
                 }
                 GrantState::Running if !running.contains(&grant) => self.release_by_report(grant),
                 GrantState::Voided(_) if report.voided.contains(&grant) => self.end_grant(grant),
@@ -368,20 +428,32 @@ impl Scheduler {
         self.adopt(id, &report.running);
     }
 
-    /// Brings a worker's place in the lists of open slots up to date, after anything that changes its slots or rank.
+    /// Brings a worker's place in the lists up to date, after anything that changes its slots or speed.
     pub(super) fn relist_open_slots(&mut self, id: WorkerSessionId) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        let standing = worker.standing(self.now);
-        let rank = (standing.open_slots > 0).then(|| placement::rank(&standing));
-        let before = std::mem::replace(&mut worker.listed_rank, rank);
-        if before == rank {
-            return;
-        }
-        for (toolchain, _) in worker.holdings.iter().filter(|(_, held)| held.is_ready()) {
-            if let Some(supply) = self.supplies.get_mut(toolchain) {
-                supply.move_open(id, before, rank);
+        let class = worker.class(self.now);
+        let jobs = worker.jobs();
+        let Worker {
+            holdings,
+            speeds,
+            listed,
+            ..
+        } = worker;
+        for (toolchain, _) in holdings.iter().filter(|(_, held)| held.is_ready()) {
+            let speed = speeds.get(toolchain);
+            let listing = class
+                .zip(speed)
+                .map(|(class, speed)| Listing::new(class, speed, jobs + 1));
+            let before = match listing {
+                Some(listing) => listed.insert(*toolchain, listing),
+                None => listed.remove(toolchain),
+            };
+            if before != listing
+                && let Some(supply) = self.supplies.get_mut(toolchain)
+            {
+                supply.move_listed(id, before, listing);
             }
         }
     }

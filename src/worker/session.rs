@@ -259,7 +259,7 @@ impl<P: Places, T: Toolchains> Session<P, T> {
         wire::WorkerLoad {
             running: numbers(running),
             memory_available_bytes: memory_available_bytes(),
-            foreign_load_milli: 0,
+            memory_pressure_milli: memory_pressure_milli(),
             report,
             voided: numbers(voided),
             leaving: self.places.leaving(),
@@ -288,6 +288,21 @@ fn memory_available_bytes() -> u64 {
     memory_field(&text, "MemAvailable:")
 }
 
+/// Part of the last ten seconds in which all tasks stood still for want of memory, thousandths; 0 when the kernel does
+/// not say.
+fn memory_pressure_milli() -> u32 {
+    let text = std::fs::read_to_string("/proc/pressure/memory").unwrap_or_default();
+    full_pressure_milli(&text)
+}
+
+/// Reads `full avg10` of a pressure file, which is a percentage, as thousandths.
+fn full_pressure_milli(pressure: &str) -> u32 {
+    let full = pressure.lines().find_map(|line| line.strip_prefix("full avg10="));
+    let percent = full.and_then(|rest| rest.split_whitespace().next());
+    let percent = percent.and_then(|percent| percent.parse::<f64>().ok());
+    (percent.unwrap_or(0.0).clamp(0.0, 100.0) * 10.0) as u32
+}
+
 /// Reads one field of `/proc/meminfo`, bytes.
 pub fn memory_field(meminfo: &str, field: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(field));
@@ -305,5 +320,13 @@ mod tests {
         assert_eq!(memory_field(text, "MemAvailable:"), 512 << 10);
         assert_eq!(memory_field(text, "MemTotal:"), 1 << 20);
         assert_eq!(memory_field("", "MemTotal:"), 0);
+    }
+
+    #[test]
+    fn pressure_is_read_where_the_kernel_tells_it() {
+        let text = "some avg10=12.00 avg60=1.00 avg300=0.00 total=7\nfull avg10=3.45 avg60=0.00 avg300=0.00 total=5\n";
+        assert_eq!(full_pressure_milli(text), 34);
+        assert_eq!(full_pressure_milli(""), 0);
+        assert_eq!(full_pressure_milli("full avg10=x"), 0);
     }
 }

@@ -6,6 +6,8 @@
 //! `RDCC_SIM_SEEDS=5000` runs that many seeds per scenario, `RDCC_SIM_SEED=17` only that one.
 
 mod agent;
+mod bouts;
+mod building;
 mod config;
 mod invariants;
 mod reactions;

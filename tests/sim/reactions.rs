@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rdcc::coordinator::events::{
-    AgentHello, Demand, Drain, Effort, Ending, Event, HostKind, Purpose, ToolchainNews, Want,
+    AgentHello, Demand, Drain, Effort, Ending, Event, HostKind, Purpose, ToolchainNews, VoidReason, Want,
 };
 use rdcc::ids::{AgentSessionId, GrantId, RequestId, ToolchainId, WorkerSessionId};
 use rdcc::job::{RefusalKind, RunReport};
@@ -39,6 +39,11 @@ impl World {
             Step::AgentShows(agent, request, grant) => {
                 if self.job_state(agent, request) == Some(JobState::Granted(grant.grant)) {
                     self.set_job_state(agent, request, JobState::Shown(grant.grant));
+                    if grant.purpose == Purpose::Ahead
+                        && let Some(session) = self.agents[agent].session
+                    {
+                        self.send_up(session.0, Event::GrantUsed(session, grant.grant, Demand::default()));
+                    }
                     let wait = self.delay();
                     self.after(wait, Step::Shown(agent, request, grant));
                 }
@@ -84,7 +89,7 @@ impl World {
     fn at_coordinator(&mut self, event: Event) {
         let session = match &event {
             Event::AgentJoined(id, _) | Event::Want(id, _) => id.0,
-            Event::CancelWant(id, _) | Event::GrantDone(id, ..) => id.0,
+            Event::CancelWant(id, _) | Event::GrantDone(id, ..) | Event::GrantUsed(id, ..) => id.0,
             Event::WorkerJoined(id, _) | Event::WorkerLoad(id, _) | Event::WorkerToolchain(id, ..) => id.0,
             Event::AgentLeft(_) | Event::WorkerLeft(_) | Event::DrainSet(..) => 0,
             Event::ToolchainAdded(..) | Event::ToolchainRemoved(_) | Event::Tick => 0,
@@ -155,17 +160,30 @@ impl World {
         if self.config.loose == Loose::Yes {
             self.after(Duration::from_secs(40), Step::AgentLosesPatience(agent, request));
         }
+        let purpose = match (self.mishap(0.2), self.mishap(0.05)) {
+            (true, _) => Purpose::Ahead,
+            (_, true) => Purpose::Race,
+            _ => Purpose::Job,
+        };
+        let avoid = match self.mishap(0.05) {
+            true => vec![
+                self.workers[self.random.random_range(0..self.workers.len())]
+                    .name
+                    .clone(),
+            ],
+            false => Vec::new(),
+        };
         if let Some(session) = self.agents[agent].session {
             let want = Want {
                 request,
                 toolchain: job.toolchain,
                 build: format!("b{}", request.0 % 2),
-                purpose: Purpose::Job,
+                purpose,
                 demand: Demand {
                     work: self.config.predicted.then_some(job.work),
                     ..Demand::default()
                 },
-                avoid: Vec::new(),
+                avoid,
             };
             self.send_up(session.0, Event::Want(session, want));
         }
@@ -240,10 +258,13 @@ impl World {
                     self.agent_asks(agent);
                 }
             }
-            Word::Void(grant) => {
+            Word::Void(grant, reason) => {
                 if let Some(request) = self.agents[agent].holder(grant)
                     && self.job_state(agent, request) == Some(JobState::Granted(grant))
                 {
+                    if reason == VoidReason::Recalled {
+                        self.agent_says_done(agent, grant, Ending::Unused);
+                    }
                     self.try_again(agent, request);
                 }
             }

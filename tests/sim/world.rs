@@ -51,7 +51,7 @@ pub enum Step {
 pub enum Word {
     Grant(Grant),
     Refused(RequestId),
-    Void(GrantId),
+    Void(GrantId, VoidReason),
 }
 
 /// What the coordinator tells a worker.
@@ -288,7 +288,7 @@ impl World {
             Action::Refuse(agent, request, _) => self.send_to_agent(agent, Word::Refused(request)),
             Action::VoidAtAgent(agent, grant, reason) => {
                 assert_ne!(reason, VoidReason::Returned, "agents know what they gave back");
-                self.send_to_agent(agent, Word::Void(grant));
+                self.send_to_agent(agent, Word::Void(grant, reason));
             }
             Action::TellFarm(..) => {}
             Action::VoidAtWorker(worker, grant, _) => self.send_to_worker(worker, Order::Void(grant)),

@@ -10,7 +10,7 @@ use super::super::view::WorkerState;
 use super::*;
 use crate::digest::Digest;
 use crate::ids::RequestId;
-use crate::job::{RefusalKind, RunReport};
+use crate::job::{RefusalKind, RunReport, Usage};
 
 const AGENT: AgentSessionId = AgentSessionId(1);
 
@@ -40,9 +40,11 @@ impl Farm {
         farm
     }
 
+    /// Hands in an event. What agents are told of the farm as a whole is left out of the answer.
     fn tell(&mut self, event: Event) -> Vec<Action> {
-        let actions = self.scheduler.handle(event, Moment::at(self.now));
+        let mut actions = self.scheduler.handle(event, Moment::at(self.now));
         self.scheduler.audit().expect("invariants hold");
+        actions.retain(|action| !matches!(action, Action::TellFarm(..)));
         actions
     }
 
@@ -136,15 +138,7 @@ fn refused(actions: &[Action]) -> (RefusalKind, &str) {
     }
 }
 
-#[test]
-fn places_go_by_power_times_free_slots() {
-    let mut farm = Farm::new();
-    farm.join(1, Farm::hello("slow", 4, 1000, &["a"]));
-    farm.join(2, Farm::hello("fast", 2, 3000, &["a"]));
-    let places: Vec<u64> = (0..6).map(|_| farm.granted().1).collect();
-    assert_eq!(places, [2, 1, 1, 2, 1, 1]);
-    assert_eq!(farm.want(), []);
-}
+mod placing;
 
 #[test]
 fn slot_is_given_again_when_the_agent_says_that_the_job_ran() {

@@ -82,10 +82,20 @@ pub fn agent_event(id: AgentSessionId, event: wire::AgentEvent) -> Result<Option
             },
         ),
         Some(Wire::Cancel(cancel)) => Event::CancelWant(id, RequestId(cancel.request)),
+        Some(Wire::Used(used)) => Event::GrantUsed(id, GrantId(used.grant), used_demand(&used)),
         Some(Wire::Done(done)) => Event::GrantDone(id, GrantId(done.grant), ending(done)),
         Some(Wire::Hello(_)) | None => return Ok(None),
     };
     Ok(Some(event))
+}
+
+fn used_demand(used: &wire::GrantUsed) -> Demand {
+    Demand {
+        work: (used.work_us > 0).then(|| Duration::from_micros(used.work_us)),
+        spread_milli: (used.spread_milli > 0).then_some(used.spread_milli),
+        memory_bytes: (used.memory_bytes > 0).then_some(used.memory_bytes),
+        input_bytes: used.input_bytes,
+    }
 }
 
 fn names(names: Vec<String>) -> Result<Vec<Name>, WireError> {
@@ -191,7 +201,7 @@ pub fn worker_event(id: WorkerSessionId, event: wire::WorkerEvent) -> Result<Opt
                 running: load.running.into_iter().map(GrantId).collect(),
                 voided: load.voided.into_iter().map(GrantId).collect(),
                 memory_available_bytes: load.memory_available_bytes,
-                foreign_load_milli: load.foreign_load_milli,
+                memory_pressure_milli: load.memory_pressure_milli,
                 leaving: if load.leaving { Leaving::Yes } else { Leaving::No },
             },
         ),

@@ -1,0 +1,94 @@
+//! Places that agents hold ahead of need: given when nobody's job wants them, called back when somebody's does.
+//!
+//! Such a place takes a slot, but holds no job until its agent says so, or the worker reports it. A place is called back
+//! once; if the agent neither gives it back nor uses it within a moment, it is void like one that was not used in time,
+//! so a job never waits for it longer than that.
+
+use super::events::{Action, Demand, VoidReason};
+use super::grants::{GrantState, Spare};
+use super::scheduler::Scheduler;
+use super::timers::Timer;
+use crate::ids::{AgentSessionId, GrantId, WorkerSessionId};
+
+impl Scheduler {
+    /// Calls back one of the places held ahead of need on a worker: of the agent that holds the most. Returns whether
+    /// there was one.
+    pub(super) fn recall_from(&mut self, id: WorkerSessionId) -> bool {
+        let Some(worker) = self.workers.get(&id) else {
+            return false;
+        };
+        let held = worker.spares.iter().filter_map(|grant| {
+            let agent = self.agents.get(&self.grants.get(grant)?.agent?)?;
+            Some((agent.share.held_milli(), *grant))
+        });
+        let Some((_, grant)) = held.max() else { return false };
+        self.recall(grant);
+        self.relist_open_slots(id);
+        true
+    }
+
+    fn recall(&mut self, grant: GrantId) {
+        let Some(record) = self.grants.get_mut(&grant) else {
+            return;
+        };
+        record.spare = Spare::Recalled;
+        let agent = record.agent;
+        if let Some(worker) = self.workers.get_mut(&record.worker) {
+            worker.spares.remove(&grant);
+        }
+        self.timers
+            .set(Timer::Grant(grant), self.now.after(self.rules.recall_wait));
+        if let Some(agent) = agent {
+            self.act(Action::VoidAtAgent(agent, grant, VoidReason::Recalled));
+        }
+    }
+
+    /// The agent has put a job into a place that it held ahead of need.
+    pub(super) fn handle_used(&mut self, id: AgentSessionId, grant: GrantId, demand: Demand) {
+        let Some(record) = self.grants.get_mut(&grant) else {
+            return;
+        };
+        if record.agent != Some(id) || record.spare == Spare::No {
+            return;
+        }
+        record.demand = demand;
+        if record.state == GrantState::Given {
+            let valid = self.now.after(self.rules.grant_valid);
+            self.timers.set(Timer::Grant(grant), valid);
+        }
+        self.begin_job(grant);
+    }
+
+    /// A place has a job from now on, as far as is known.
+    pub(super) fn begin_job(&mut self, grant: GrantId) {
+        let Some(record) = self.grants.get_mut(&grant) else {
+            return;
+        };
+        let Some(worker) = self.workers.get_mut(&record.worker) else {
+            return;
+        };
+        record.spare = Spare::No;
+        worker.spares.remove(&grant);
+        worker.ends.remove(&(record.ends, grant));
+        record.begun = self.now;
+        record.occupancy = worker.jobs();
+        let typical = record.toolchain.and_then(|toolchain| self.supplies.get(&toolchain));
+        let wall = typical.map(|supply| {
+            let work = record.demand.work.unwrap_or_else(|| supply.typical_work());
+            let speed = record.toolchain.and_then(|toolchain| worker.speeds.get(&toolchain));
+            supply
+                .pace
+                .wall(work, speed.map_or(0.0, |speed| speed.log(record.occupancy)))
+        });
+        let agent = record.agent.and_then(|agent| self.agents.get(&agent));
+        let route = agent.and_then(|agent| agent.routes.get(&record.worker)).copied();
+        let transfer = route.unwrap_or_default().seconds(record.demand.input_bytes);
+        let wall = wall.unwrap_or(self.rules.report_every);
+        record.ends = self.now.after(wall).after(std::time::Duration::from_secs_f64(transfer));
+        record.late_again = record.ends;
+        worker.ends.insert((record.ends, grant));
+        let id = record.worker;
+        self.relist_open_slots(id);
+        self.note_outlook();
+    }
+}

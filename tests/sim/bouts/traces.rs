@@ -1,0 +1,107 @@
+//! Jobs and clusters.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Build, Node};
+
+/// A tape of compiles.
+#[derive(Debug, Clone, Copy)]
+pub struct Tape {
+    pub jobs: usize,
+    /// Mean work, seconds.
+    pub mean: f64,
+    /// Client CPU of a job, seconds.
+    pub client: f64,
+    /// Error of predictions: standard deviation of the logarithm.
+    pub spread: f64,
+}
+
+impl Tape {
+    /// Like the kernel's `net/`: 260 jobs of 302 CPU-s, of which make, sh and fixdep take 18 CPU-s on the client.
+    pub const NET: Tape = Tape {
+        jobs: 260,
+        mean: 1.16,
+        client: 0.075,
+        spread: 0.2,
+    };
+    /// The same sort of jobs, five times as many, with a build system that costs less.
+    pub const LONG: Tape = Tape {
+        jobs: 1300,
+        mean: 1.16,
+        client: 0.025,
+        spread: 0.2,
+    };
+
+    /// The build of this tape with `window` jobs at one time.
+    pub fn build(&self, window: usize, seed: u64) -> Build {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        // Log-normal; a spread of 0.6 gives jobs of four to six seconds among 260 of 1.16.
+        let spread = 0.6;
+        let work: Vec<f64> = (0..self.jobs).map(|_| (spread * normal(&mut random)).exp()).collect();
+        let scale = self.mean * self.jobs as f64 / work.iter().sum::<f64>();
+        let work: Vec<f64> = work.into_iter().map(|work| work * scale).collect();
+        let error = |work: &f64| work * (self.spread * normal(&mut random)).exp();
+        Build {
+            predicted: work.iter().map(error).collect(),
+            work,
+            spread: self.spread,
+            window,
+            client: self.client,
+        }
+    }
+}
+
+/// A normal deviate: the sum of twelve even ones, less six.
+fn normal(random: &mut ChaCha8Rng) -> f64 {
+    (0..12).map(|_| random.random_range(0.0..1.0)).sum::<f64>() - 6.0
+}
+
+/// The clusters that are measured.
+pub mod clusters {
+    use super::Node;
+
+    /// The owner's: eight nodes of two slots.
+    pub fn equal() -> Vec<Node> {
+        vec![Node::new(1.0, 2); 8]
+    }
+
+    /// A PC, a laptop and boards.
+    pub fn mixed() -> Vec<Node> {
+        let powers = [
+            (4.0, 4),
+            (2.0, 4),
+            (1.0, 2),
+            (1.0, 2),
+            (0.5, 2),
+            (0.5, 2),
+            (0.25, 2),
+            (0.25, 2),
+        ];
+        powers.map(|(power, slots)| Node::new(power, slots)).to_vec()
+    }
+
+    /// The same in trouble from `half` on: two nodes throttled to a third, one killed, one new.
+    pub fn troubled(half: f64) -> Vec<Node> {
+        let mut nodes = mixed();
+        nodes[1].throttled = Some((half, 1.0 / 3.0));
+        nodes[2].throttled = Some((half, 1.0 / 3.0));
+        nodes[3].dies = half;
+        nodes.push(Node {
+            joins: half,
+            ..Node::new(2.0, 2)
+        });
+        nodes
+    }
+
+    /// The mixed one, said to be all alike.
+    pub fn mislabelled() -> Vec<Node> {
+        let told = |node| Node { told: 1.0, ..node };
+        mixed().into_iter().map(told).collect()
+    }
+
+    /// A hundred and twenty-eight slots.
+    pub fn large() -> Vec<Node> {
+        vec![Node::new(1.0, 4); 32]
+    }
+}

@@ -1,0 +1,74 @@
+//! Whole builds: how near the bound the placement comes, in simulated time, and how fairly.
+//!
+//! The clusters and tapes are those of `cargo bench --bench placement`, which prints the whole table; here are the ratios
+//! that must hold, of fewer seeds and with a little to spare.
+
+use super::bouts::{Build, Node, Ours, Rival, Rule, Tape, bound, clusters, run};
+
+const SEEDS: u64 = 4;
+
+fn builds(tape: Tape, nodes: &[Node], seed: u64, count: u64) -> Vec<Build> {
+    let there = nodes.iter().filter(|node| node.joins == 0.0);
+    let slots: usize = there.map(|node| node.slots).sum();
+    (0..count)
+        .map(|build| tape.build(slots * 7 / 4, 100 * seed + build))
+        .collect()
+}
+
+/// Mean of wall over bound.
+fn ratio(nodes: &[Node], tape: Tape) -> f64 {
+    let ratios = (0..SEEDS).map(|seed| {
+        let builds = builds(tape, nodes, seed, 1);
+        run(nodes, &builds, Ours::new(nodes, &builds)).wall() / bound(nodes, &builds)
+    });
+    ratios.sum::<f64>() / SEEDS as f64
+}
+
+#[test]
+fn builds_end_near_the_bound() {
+    for (what, nodes, tape, most) in [
+        ("equal", clusters::equal(), Tape::NET, 1.15),
+        ("mixed", clusters::mixed(), Tape::NET, 1.22),
+        ("mixed, long", clusters::mixed(), Tape::LONG, 1.12),
+        ("large", clusters::large(), Tape::LONG, 1.35),
+        ("in trouble", clusters::troubled(6.0), Tape::NET, 1.35),
+        ("in trouble, long", clusters::troubled(25.0), Tape::LONG, 1.15),
+    ] {
+        let ratio = ratio(&nodes, tape);
+        assert!(
+            ratio <= most,
+            "{what}: wall is {ratio:.3} of the bound, more than {most}"
+        );
+    }
+}
+
+#[test]
+fn wrong_powers_cost_little_once_they_are_learned() {
+    let right = ratio(&clusters::mixed(), Tape::LONG);
+    let wrong = ratio(&clusters::mislabelled(), Tape::LONG);
+    assert!(wrong <= 1.1 * right, "{wrong:.3} against {right:.3}");
+}
+
+#[test]
+fn two_builds_at_once_get_half_each() {
+    let nodes = clusters::mixed();
+    for seed in 0..SEEDS {
+        let builds = builds(Tape::LONG, &nodes, seed, 2);
+        let outcome = run(&nodes, &builds, Ours::new(&nodes, &builds));
+        let done = &outcome.done_at_first_end;
+        let part = done[0] / (done[0] + done[1]);
+        assert!((part - 0.5).abs() <= 0.075, "seed {seed}: {done:?}");
+        assert!(outcome.jobs_on.iter().all(|jobs| *jobs > 0), "{:?}", outcome.jobs_on);
+    }
+}
+
+#[test]
+fn prediction_beats_other_rules_on_a_mixed_cluster() {
+    let nodes = clusters::mixed();
+    let builds = builds(Tape::NET, &nodes, 1, 1);
+    let ours = run(&nodes, &builds, Ours::new(&nodes, &builds)).wall();
+    for rule in [Rule::ListOrder, Rule::LeastLoaded, Rule::Icecream, Rule::PowerTimesFree] {
+        let theirs = run(&nodes, &builds, Rival::new(rule, &nodes, &builds)).wall();
+        assert!(ours < 0.85 * theirs, "{rule:?}: {theirs:.1} s, ours {ours:.1} s");
+    }
+}
