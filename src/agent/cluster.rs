@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::broker::{self, Broker, Found, Stay};
-use super::coordinator_link::{CoordinatorLink, Ending, FarmView, GrantHeld, LinkState, Void, WantError};
+use super::coordinator_link::{CoordinatorLink, Cost, Ending, FarmView, GrantHeld, LinkState, Void, WantError};
 use super::fallback::Reason;
 use super::farm::{Farm, Placed, Ran, Want, transfer_time};
 use super::forecast::Prediction;
@@ -107,7 +107,15 @@ impl Cluster {
         let grant = place.grant.as_mut().expect("a place is ended by its drop only");
         let link = self.link(grant);
         let (sent, received) = (link.traffic().sent(), link.traffic().received());
-        let token = grant.show().to_vec();
+        let cost = match place.prediction {
+            Prediction { spread_milli: 0, .. } => Cost::default(),
+            known => Cost {
+                work: known.work,
+                spread_milli: known.spread_milli,
+                memory_bytes: known.memory_bytes,
+            },
+        };
+        let token = grant.show(cost).to_vec();
         let began = Instant::now();
         // A job that is cancelled from here on says nothing about the worker.
         place.ending = Ending::Ran(RunReport::default());

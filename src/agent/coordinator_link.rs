@@ -34,6 +34,17 @@ pub struct Identity {
     pub pid: u32,
 }
 
+/// What the job is expected to cost that is put into a place held ahead of need; 0 where nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// CPU time on the reference core.
+    pub work: Duration,
+    /// Standard deviation of ln(work), thousandths.
+    pub spread_milli: u32,
+    /// Peak memory, bytes.
+    pub memory_bytes: u64,
+}
+
 /// What a place is wanted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
@@ -147,7 +158,7 @@ pub struct CoordinatorLink {
 }
 
 /// What callers tell the task. Not bounded by its type, since it has to work from `drop`; bounded in fact, since each
-/// want causes at most three notes and how many wants there are is for the caller to bound.
+/// want causes at most four notes and how many wants there are is for the caller to bound.
 type Notes = mpsc::UnboundedSender<Note>;
 
 /// Takes what the coordinator says to a want.
@@ -156,6 +167,7 @@ type Answer = Box<dyn FnOnce(Result<GrantHeld, WantError>) + Send>;
 enum Note {
     Want(RequestId, Wish, Answer),
     Cancel(RequestId),
+    Used(AgentSessionId, GrantId, Cost),
     Done(AgentSessionId, GrantId, Ending),
 }
 
@@ -291,9 +303,14 @@ pub struct GrantHeld {
 }
 
 impl GrantHeld {
-    /// Returns the token, to be shown to the worker. From now on the grant counts as used.
-    pub fn show(&mut self) -> &[u8] {
+    /// Returns the token, to be shown to the worker. From now on the grant counts as used; a coordinator that gave it
+    /// ahead of need is told what for.
+    pub fn show(&mut self, cost: Cost) -> &[u8] {
         self.ending = Ending::Fault;
+        if self.purpose == Purpose::Ahead {
+            // When the task is gone, so is the session.
+            let _ = self.notes.send(Note::Used(self.agent_session, self.grant, cost));
+        }
         &self.token
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdcc::agent::coordinator_link::{
-    CoordinatorLink, Ending, GrantHeld, Identity, LinkState, Purpose, Void, WantError, Wish,
+    CoordinatorLink, Cost, Ending, GrantHeld, Identity, LinkState, Purpose, Void, WantError, Wish,
 };
 use rdcc::coordinator::events::{Event, HostKind};
 use rdcc::coordinator::server::{self, Coordinator};
@@ -189,7 +189,7 @@ async fn want_is_granted_with_a_genuine_token_and_its_end_frees_the_slot() {
     let mut grant = want(&link, wish()).await.expect("a place is free");
     assert_eq!((grant.worker.as_str(), grant.address.as_str()), ("w", "127.0.0.1:7431"));
     let (id, session) = (grant.grant, grant.agent_session);
-    let check = worker.key.verify(id, session, tool(), grant.show());
+    let check = worker.key.verify(id, session, tool(), grant.show(Cost::default()));
     assert_eq!(check, TokenCheck::Genuine);
 
     let second = want(&link, wish());

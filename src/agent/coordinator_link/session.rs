@@ -150,7 +150,7 @@ impl Owner {
                     Note::Cancel(request) => {
                         early.retain(|note| !matches!(note, Note::Want(wanted, ..) if *wanted == request));
                     }
-                    Note::Want(..) | Note::Done(..) => fail_all([note], "there is no session with it"),
+                    Note::Want(..) | Note::Used(..) | Note::Done(..) => fail_all([note], "there is no session with it"),
                 },
             }
         }
@@ -211,6 +211,14 @@ impl Owner {
             // One that was answered meanwhile is given back by what it was answered with.
             Note::Cancel(request) if self.waiting.remove(&request).is_none() => return Ok(()),
             Note::Cancel(request) => Event::Cancel(wire::CancelWant { request: request.0 }),
+            Note::Used(of, ..) if of != session.id => return Ok(()),
+            Note::Used(_, grant, cost) => Event::Used(wire::GrantUsed {
+                grant: grant.0,
+                work_us: u64::try_from(cost.work.as_micros()).unwrap_or(u64::MAX),
+                spread_milli: cost.spread_milli,
+                memory_bytes: cost.memory_bytes,
+                input_bytes: 0,
+            }),
             Note::Done(of, grant, ending) => {
                 self.held.remove(&grant);
                 if of != session.id {
