@@ -52,7 +52,17 @@ impl Compiler {
     }
 
     fn command(&self, cwd: &Path) -> Command {
-        let mut command = Command::new(&self.program);
+        Self::prepared(Command::new(&self.program), cwd)
+    }
+
+    /// The compiler with a bound on its time and memory.
+    fn limited(&self, cwd: &Path) -> Command {
+        let mut command = Command::new("prlimit");
+        command.args(["--cpu=20", "--as=2147483648"]).arg(&self.program);
+        Self::prepared(command, cwd)
+    }
+
+    fn prepared(mut command: Command, cwd: &Path) -> Command {
         command.current_dir(cwd).env("LC_ALL", "C");
         for name in CLEARED {
             command.env_remove(name);
@@ -140,8 +150,9 @@ impl Compiler {
         let mut words = without_outputs(argv);
         // Not `-M`: that does not expand the text, so a `_Pragma` has no effect there, unlike in a compile.
         words.extend(["-E", "-o", "/dev/null", "-MD", "-MF", "/dev/stdout", "-MT", "x"].map(OsString::from));
+        // Texts that nobody would write may expand without end: such a unit counts as one that the compiler rejects.
         let output = self
-            .command(cwd)
+            .limited(cwd)
             .args(words)
             .envs(env.iter().cloned())
             .output()
