@@ -148,14 +148,26 @@ both() {
 	tree_copies "$copies"
 	with=$(bound "$copies" "$HELP" "$(times "$(floor_s)" "$copies")" "$@")
 	heading "$title: $slots slots, $((copies * $(tape_jobs))) compiles"
+	farm_up "$@"
 	for round in $(seq 1 "$rounds"); do
-		[ "$round" -eq 1 ] && farm_up "$@"
 		jobs=$("$BIN/rdcc" slots)
 		rdcc_build "rdcc, build $round" "$with" "$jobs" "${trees[@]}"
 		[ "$PEERS" = 1 ] && [ "$round" -eq 1 ] || continue
 		distcc_with "$with" $((slots + 4)) "$@"
 	done
+	[ -z "${unhelped:-}" ] || unhelped_build "$copies" "$@"
 	farm_down
+}
+# unhelped_build COPIES POWER:SLOTS...: once more, the client told to compile nothing by choice.
+unhelped_build() {
+	local copies=$1 limit
+	shift
+	limit=$(bound "$copies" 0 "$(times "$(floor_s)" "$copies")" "$@")
+	"$BIN/rdcc" agent stop >/dev/null 2>&1 || true
+	mkdir -p "$RUN/config/rdcc"
+	echo 'local_share = false' >"$RUN/config/rdcc/config.toml"
+	XDG_CONFIG_HOME=$RUN/config rdcc_build "rdcc, local_share = false" "$limit" "$("$BIN/rdcc" slots)" "${trees[@]}"
+	"$BIN/rdcc" agent stop >/dev/null 2>&1 || true
 }
 distcc_with() { # BOUND JOBS POWER:SLOTS...: beside a farm that is idle meanwhile
 	local bound=$1 jobs=$2 kept_pids=("${cluster_pids[@]}") kept_nodes=("${node_pids[@]}") kept_specs=("${node_specs[@]}")
@@ -172,7 +184,7 @@ distcc_with() { # BOUND JOBS POWER:SLOTS...: beside a farm that is idle meanwhil
 	kill "${cluster_pids[@]}"; wait "${cluster_pids[@]}" 2>/dev/null || true
 	cluster_pids=("${kept_pids[@]}") node_pids=("${kept_nodes[@]}") node_specs=("${kept_specs[@]}")
 }
-scenario_owner() { both "owner: 8 nodes of power 1" 2 1 "${OWNER[@]}"; }
+scenario_owner() { unhelped=yes both "owner: 8 nodes of power 1" 2 1 "${OWNER[@]}"; }
 scenario_mixed() { both "mixed: powers 4 to 1/4" 2 1 "${MIXED[@]}"; }
 scenario_long() { both "long: powers 4 to 1/4" 1 4 "${MIXED[@]}"; }
 
