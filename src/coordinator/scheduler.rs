@@ -2,7 +2,7 @@
 //!
 //! It keeps one record per agent, worker, grant and toolchain; the rules for each are in the file of that name. What
 //! is not here: sockets, clocks, tokens, files. Invariants, checked by [`Scheduler::audit`] after every step of the
-//! simulation:
+//! simulation, but for the second half of the fourth:
 //! 1. a want is waiting, granted or ended, and nothing else;
 //! 2. a worker's grants never take more slots than it has, except for jobs that it reported by itself;
 //! 3. a slot is free only when its job is known to be over: by the agent's word, the worker's report or acknowledgement,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::events::{AgentHello, Drain, Leaving, WorkerHello};
-use super::grants::GrantState;
+use super::grants::{GrantState, Spare};
 use super::health::Trust;
 use super::scheduler::Scheduler;
 use super::workers::{Holding, Origin, Worker};
@@ -111,7 +111,8 @@ impl Scheduler {
             holding: count(agent.builds.values().map(|build| build.slots).sum()),
         });
         let taking = self.grants.iter();
-        let taking = taking.filter(|(_, record)| record.state != GrantState::Released);
+        // A place that is held ahead of need has no job.
+        let taking = taking.filter(|(_, record)| record.state != GrantState::Released && record.spare == Spare::No);
         let jobs = taking.map(|(grant, record)| {
             let worker = self.workers.get(&record.worker);
             let agent = record.agent.and_then(|id| self.agents.get(&id));
@@ -140,7 +141,7 @@ impl Scheduler {
         let toolchains = worker.holdings.iter();
         WorkerView {
             hello: worker.hello.clone(),
-            busy: count(worker.grants.len()),
+            busy: count(worker.grants.len() - worker.spares.len()),
             state,
             toolchains: toolchains.map(|(id, holding)| (*id, view_holding(holding))).collect(),
             jobs_done: worker.jobs_done,

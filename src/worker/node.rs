@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -139,6 +140,7 @@ impl Node {
             places: Arc::new(door.clone()),
             toolchains,
             tasks: tasks.clone(),
+            drained: AtomicBool::new(false),
         };
         tasks.spawn(session.run(joined));
         // What an earlier life left behind is removed while the first jobs come in.

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -99,6 +100,8 @@ pub struct Session<P, T> {
     pub toolchains: Arc<T>,
     /// Owner of what this starts.
     pub tasks: Tasks,
+    /// Whether the last word on it was to drain this node: told to a coordinator that has forgotten.
+    pub drained: AtomicBool,
 }
 
 /// Why a session ended.
@@ -209,6 +212,7 @@ impl<P: Places, T: Toolchains> Session<P, T> {
                     }
                     Some(Order::Drain(drain)) => {
                         tracing::info!(on = drain.on, "the coordinator drains this node");
+                        self.drained.store(drain.on, Ordering::Relaxed);
                     }
                     // A later coordinator may know orders that this worker does not.
                     Some(Order::Welcome(_)) | None => {}
@@ -249,7 +253,7 @@ impl<P: Places, T: Toolchains> Session<P, T> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             toolchains: ids.iter().map(|id| id.0.as_bytes().to_vec()).collect(),
             running: self.places.hello().iter().map(|grant| grant.0).collect(),
-            draining: false,
+            draining: self.drained.load(Ordering::Relaxed),
         }
     }
 

@@ -197,10 +197,7 @@ impl Settings {
         let bytes = |value: Option<Bytes>, fallback: u64| value.map_or(fallback, |bytes| bytes.0);
         let span = |value: Option<Span>, fallback: Duration| value.map_or(fallback, |span| span.0);
         Ok(Self {
-            coordinator: given
-                .coordinator
-                .or(file.coordinator)
-                .ok_or(SettingsError::Missing("--coordinator"))?,
+            coordinator: coordinator(given.coordinator.or(file.coordinator))?,
             listen: given.listen.or(file.listen).ok_or(SettingsError::Missing("--listen"))?,
             address: file.address,
             name: Name::new(&name)?,
@@ -223,6 +220,20 @@ impl Settings {
             },
         })
     }
+}
+
+/// Takes the coordinator's address, which is tried for ever once it is taken.
+fn coordinator(address: Option<String>) -> Result<String, SettingsError> {
+    let address = address.ok_or(SettingsError::Missing("--coordinator"))?;
+    let host = address.strip_prefix("http://").unwrap_or_default();
+    if host.is_empty() || host.starts_with([':', '/']) {
+        return Err(SettingsError::Range {
+            what: "coordinator",
+            found: format!("`{address}`"),
+            range: "of the form http://HOST:PORT",
+        });
+    }
+    Ok(address)
 }
 
 #[cfg(test)]
@@ -308,5 +319,12 @@ mod tests {
         });
         assert!(error.is_err_and(|text| text.contains("`power`")));
         assert!(with(Given::default()).is_err_and(|text| text.contains("--coordinator")));
+        for address in ["ftp://host:1", "host:7420", "http://", "http://:7420"] {
+            let given = Given {
+                coordinator: Some(address.to_owned()),
+                ..complete()
+            };
+            assert!(with(given).is_err_and(|text| text.contains(address)), "{address}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{Job, JobNumber, Placing, ROUND_TRIP, Reach, State};
 
-/// What sending a job costs beside its run, seconds: checked answers, files in place. Measured with tiny units.
+/// What sending a job costs beside its run, seconds: its inputs' numbers, the answer checked, files in place. A guess between
+/// what client and worker spend on it in CPU time (`docs/performance.md`) and what a network adds.
 const REMOTE_EXTRA_S: f64 = 0.005;
 /// How much sooner another place has to end a job for a round trip to be worth it.
 const BETTER_PLACE: f64 = 0.8;

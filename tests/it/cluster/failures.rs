@@ -87,6 +87,29 @@ fn worker_that_dies_costs_time_and_nothing_else() {
 }
 
 #[test]
+fn drained_node_stays_drained_when_the_coordinator_restarts() {
+    let mut farm = TestFarm::new();
+    farm.start_worker("n1", 1);
+    let state = |farm: &TestFarm| {
+        wait_for("the node's session", || {
+            let output = farm.rdcc().args(["nodes", "--json"]).output().expect("runs");
+            let nodes: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+            nodes.to_string().contains("\"n1\"").then(|| nodes.to_string())
+        })
+    };
+    assert!(!state(&farm).contains("draining"));
+    let drained = farm.rdcc().args(["drain", "n1"]).status().expect("runs");
+    assert!(drained.success());
+    wait_for("the node's being told", || {
+        let told = fs::read_to_string(farm.path("n1.log")).expect("written");
+        told.contains("the coordinator drains this node").then_some(())
+    });
+    farm.kill_coordinator();
+    farm.start_coordinator();
+    assert!(state(&farm).contains("draining"), "{}", farm.logs());
+}
+
+#[test]
 fn interrupted_compile_ends_everywhere_and_leaves_nothing() {
     if !has_compiler() {
         return;
