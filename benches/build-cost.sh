@@ -84,7 +84,10 @@ measure_rdcc() {
 	local worker coordinator remote agent
 	clean
 	"$BIN/rdcc" stats --zero >/dev/null
+	agent=$(agent_pid || true)
 	[ "$2" = warm ] || "$BIN/rdcc" agent stop >/dev/null 2>&1 || true
+	# It writes down what it knows before it is gone.
+	[ "$2" = warm ] || [ -z "$agent" ] || timeout 20 tail --pid="$agent" -f /dev/null || true
 	[ "$2" != cold ] || rm -rf "$RUN/agent/agents"
 	cpu_group_watch client
 	[ "$2" != warm ] || cpu_group_watch client "$(agent_pid)"
