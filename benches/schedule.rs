@@ -105,6 +105,7 @@ impl Farm {
             build: format!("build {}", number % 3),
             purpose: Purpose::Job,
             avoid: Vec::new(),
+            only: None,
             demand: Demand {
                 work: Some(Duration::from_millis(100 + number % 1900)),
                 memory_bytes: Some(100 << 20),

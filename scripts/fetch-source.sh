@@ -24,7 +24,13 @@ apt() {
 		-o Acquire::Languages=none "$@"
 }
 apt update >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
-(cd "$work/src" && apt source --download-only "$package" >>"$work/log" 2>&1) || { cat "$work/log" >&2; exit 1; }
+download() { (cd "$work/src" && apt source --download-only "$package" >>"$work/log" 2>&1); }
+without_security() {
+	# Some mirrors list the sources of security updates and do not carry them; the release's own do as well.
+	sed -i '/-security/d' "$work/sources.list"
+	apt update >>"$work/log" 2>&1 && download
+}
+download || without_security || { cat "$work/log" >&2; exit 1; }
 mkdir -p "$target.part"
 for archive in "$work"/src/*.orig.tar.*; do
 	case $archive in *.asc) continue ;; esac

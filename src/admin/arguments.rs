@@ -75,6 +75,18 @@ pub enum Command {
     /// Manage the cluster's toolchains
     #[command(subcommand)]
     Toolchain(ToolchainCommand),
+    /// Compile a small file on every node that may use a toolchain, and compare with this machine
+    Check {
+        /// The toolchain
+        #[arg(long)]
+        toolchain: Name,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make and remove directories of links called like compilers
+    #[command(subcommand)]
+    Masquerade(MasqueradeCommand),
     /// Let a node finish its jobs and give it no more
     Drain {
         /// The node
@@ -136,6 +148,24 @@ pub enum ToolchainCommand {
     Rm {
         /// Its name
         name: Name,
+    },
+}
+
+/// What to do with directories of links.
+#[derive(Debug, Subcommand)]
+pub enum MasqueradeCommand {
+    /// Make links called like a toolchain's compilers, for a directory that stands first on PATH
+    Install {
+        /// The directory
+        directory: PathBuf,
+        /// The toolchain
+        #[arg(long)]
+        toolchain: Name,
+    },
+    /// Remove such links, and the directory if nothing else is in it
+    Remove {
+        /// The directory
+        directory: PathBuf,
     },
 }
 
@@ -213,6 +243,9 @@ mod tests {
             "toolchain verify arm926",
             "toolchain rm arm926",
             "drain n1 --off",
+            "check --toolchain arm926 --json",
+            "masquerade install d --toolchain arm926",
+            "masquerade remove d",
             "agent",
             "agent --foreground",
             "agent stop",

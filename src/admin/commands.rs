@@ -8,7 +8,9 @@ use super::arguments::{AgentAction, Command};
 use super::cluster::Cluster;
 use super::coordinator_rpc::{Coordinator, Draining};
 use super::nodes::Names;
-use super::{Context, DONE, Ending, FAILED, Failure, UNREACHABLE, nodes, stats, toolchain, trace, why};
+use super::{
+    Context, DONE, Ending, FAILED, Failure, UNREACHABLE, check, masquerade, nodes, stats, toolchain, trace, why,
+};
 use crate::exchange::{AgentReport, Complaint, Reply, Request, Zero};
 use crate::ids::{Name, ToolchainId};
 
@@ -30,6 +32,8 @@ pub async fn run(command: Command, context: &Context<'_>) -> Ending {
             let draining = if off { Draining::Off } else { Draining::On };
             drain(&node, draining, context).await.into()
         }
+        Command::Check { toolchain, json } => check::run(&toolchain, json.into(), context).await,
+        Command::Masquerade(command) => masquerade::run(command, context).await.into(),
         Command::Agent { action, .. } => agent(action, context).into(),
         Command::Version => Ending {
             text: format!("rdcc {}\n", env!("CARGO_PKG_VERSION")),
@@ -40,8 +44,10 @@ pub async fn run(command: Command, context: &Context<'_>) -> Ending {
 
 /// How a command says what it says.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
+    /// A table, for a person.
     Table,
+    /// JSON, for a script.
     Json,
 }
 
@@ -76,7 +82,7 @@ fn agent_report(context: &Context<'_>) -> Result<Option<AgentReport>, Failure> {
     }
 }
 
-fn agent_unreachable(complaint: Complaint) -> Failure {
+pub(super) fn agent_unreachable(complaint: Complaint) -> Failure {
     Failure {
         complaint,
         status: UNREACHABLE,

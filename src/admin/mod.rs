@@ -10,11 +10,16 @@ use crate::exchange::settings::Settings;
 use crate::exchange::{Complaint, Reply, Request};
 
 pub mod arguments;
+mod check;
+mod check_report;
 mod cluster;
 mod commands;
 mod coordinator_rpc;
+mod definitions;
 mod difference;
 mod kept_definition;
+mod masquerade;
+mod masquerade_names;
 mod nodes;
 mod progress;
 mod stats;

@@ -186,7 +186,7 @@ fn usage_error(file: &Path, why: &str) -> Failure {
 }
 
 /// Fetches what `name` stands for on machines like this one, or else on any.
-async fn record(coordinator: &Coordinator, name: &Name) -> Result<Record, Failure> {
+pub(super) async fn record(coordinator: &Coordinator, name: &Name) -> Result<Record, Failure> {
     let known = coordinator.toolchains().await?;
     let host = Host::current().to_string();
     let named = || {

@@ -315,6 +315,7 @@ fn ahead(toolchain: ToolchainId) -> Wish {
         spread_milli: None,
         input_bytes: 0,
         avoid: Vec::new(),
+        only: None,
     }
 }
 
@@ -334,5 +335,6 @@ pub fn wish(ask: &Ask, input_bytes: u64) -> Wish {
         spread_milli: known.then_some(prediction.spread_milli),
         input_bytes,
         avoid: ask.avoid.clone(),
+        only: ask.only.clone(),
     }
 }

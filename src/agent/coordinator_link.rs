@@ -64,6 +64,8 @@ pub struct Wish {
     pub input_bytes: u64,
     /// Workers that must not be used.
     pub avoid: Vec<Name>,
+    /// The only worker that may be used, where there is one.
+    pub only: Option<Name>,
 }
 
 /// What a place is wanted for.

@@ -331,7 +331,8 @@ impl<F: Farm> Driver<F> {
             Wish::NoFallback => Reach::Workers,
             Wish::Anywhere | Wish::Here => Reach::Anywhere,
         };
-        let want = self.want(&traits, prediction, reach, std::mem::take(&mut job.avoid));
+        let mut want = self.want(&traits, prediction, reach);
+        (want.ask.avoid, want.ask.only) = (std::mem::take(&mut job.avoid), job.request.worker.clone());
         (job.traits, job.prediction) = (Some(traits), Some(prediction));
         let anew = (!want.ask.avoid.is_empty()).then(|| want.with_any_worker());
         let placed = match (self.farm.place(want).await, anew) {

@@ -49,6 +49,8 @@ pub struct Ask {
     pub power_here: f64,
     /// Workers that must not get it.
     pub avoid: Vec<Name>,
+    /// The only worker that may get it, where there is one.
+    pub only: Option<Name>,
     /// Where it may go.
     pub reach: Reach,
 }
@@ -153,6 +155,11 @@ struct Job {
 }
 
 impl Job {
+    /// Tells whether a worker may get it.
+    fn may_go_to(&self, worker: &Name) -> bool {
+        self.ask.only.as_ref().is_none_or(|only| only == worker) && !self.ask.avoid.contains(worker)
+    }
+
     fn work_s(&self) -> f64 {
         self.ask.prediction.work.as_secs_f64()
     }

@@ -158,6 +158,7 @@ mod tests {
             umask: 0o22,
             terminal: None,
             wish: Wish::Anywhere,
+            worker: None,
         }
     }
 

@@ -16,9 +16,11 @@ mod tests;
 /// The commands for people. Anything else that is no compiler is a mistake.
 pub const COMMANDS: &[&str] = &[
     "agent",
+    "check",
     "drain",
     "help",
     "jobs",
+    "masquerade",
     "nodes",
     "slots",
     "stats",

@@ -195,6 +195,7 @@ impl Job {
             umask: umask(),
             terminal: terminal(),
             wish: self.command.wish,
+            worker: None,
         }
     }
 

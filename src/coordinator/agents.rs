@@ -77,6 +77,8 @@ pub(super) struct Waiting {
     /// Its predicted work, or what is typical when nothing was predicted.
     pub work: Duration,
     pub avoid: Vec<Name>,
+    /// The only worker that may have it, where there is one.
+    pub only: Option<Name>,
     pub since: Moment,
 }
 
@@ -165,9 +167,15 @@ impl Scheduler {
             let refusal = self.why_hopeless(toolchain);
             return self.act(Action::Refuse(id, request, refusal));
         }
-        if supply.is_ruled_out(&want.avoid, &self.names) {
-            let message = "all workers that could take this job are to be avoided".to_owned();
-            return self.refuse(id, request, RefusalKind::Busy, message);
+        if supply.is_ruled_out(&want.avoid, want.only.as_ref(), &self.names) {
+            let refusal = match &want.only {
+                Some(only) if want.avoid.is_empty() => self.why_not_there(toolchain, only),
+                _ => Refusal {
+                    kind: RefusalKind::Busy,
+                    message: "all workers that could take this job are to be avoided".to_owned(),
+                },
+            };
+            return self.act(Action::Refuse(id, request, refusal));
         }
         let build = agent.build_for(&want.build, self.rules.builds_per_agent_max, self.now);
         agent.with_build(&build, |build| {
@@ -178,6 +186,9 @@ impl Scheduler {
         let ticket = Ticket::draw(request, self.arrivals, self.now, Some(work));
         self.arrivals += 1;
         supply.queue_mut(want.purpose).push(id, agent.share, &build, ticket);
+        if let (Purpose::Job, Some(only)) = (want.purpose, &want.only) {
+            supply.bound.insert((id, request), only.clone());
+        }
         *agent.queued_for.entry(toolchain).or_default() += 1;
         let waiting = Waiting {
             toolchain,
@@ -187,6 +198,7 @@ impl Scheduler {
             demand: want.demand,
             work,
             avoid: want.avoid,
+            only: want.only,
             since: self.now,
         };
         agent.waiting.insert(request, waiting);
@@ -262,8 +274,10 @@ impl Scheduler {
         let (toolchain, end) = (waiting.toolchain, waiting.since.after(self.rules.queue_wait));
         let waited = self.now.since(waiting.since).as_secs();
         let supply = self.supplies.get(&toolchain);
-        let ready =
-            supply.is_some_and(|supply| supply.has_ready() && !supply.is_ruled_out(&waiting.avoid, &self.names));
+        let ready = supply.is_some_and(|supply| match &waiting.only {
+            None => supply.has_ready() && !supply.is_ruled_out(&waiting.avoid, None, &self.names),
+            Some(only) => self.names.get(only).is_some_and(|id| supply.ready.contains(id)),
+        });
         let (kind, message) = match ready {
             true if self.now < end => return self.timers.set(Timer::Want(id, request), end),
             true => (RefusalKind::Busy, format!("no slot became free within {waited} s")),

@@ -71,6 +71,8 @@ pub struct Want {
     pub demand: Demand,
     /// Workers that must not be used.
     pub avoid: Vec<Name>,
+    /// The only worker that may be used, where there is one.
+    pub only: Option<Name>,
 }
 
 /// What a place is wanted for.

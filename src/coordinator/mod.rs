@@ -20,6 +20,7 @@ pub mod view;
 mod agents;
 mod ahead;
 mod audit;
+mod bound;
 mod grants;
 mod health;
 mod learning;

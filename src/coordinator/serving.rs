@@ -13,7 +13,7 @@ use super::placement::{self, Choice, Need, PLACES_MAX, Places, Seat};
 use super::scheduler::Scheduler;
 use super::supplies::{Class, Supply};
 use super::timers::Timer;
-use crate::ids::{AgentSessionId, RequestId, ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, Name, RequestId, ToolchainId, WorkerSessionId};
 
 /// How many workers of each class are looked at, the fastest first, while few wants wait and else: with many, any slot is
 /// as good as its speed.
@@ -210,7 +210,8 @@ impl Scheduler {
     }
 
     fn is_avoided(&self, waiting: &Waiting, worker: &WorkerSessionId) -> bool {
-        waiting.avoid.iter().any(|name| self.names.get(name) == Some(worker))
+        let is = |name: &Name| self.names.get(name) == Some(worker);
+        waiting.avoid.iter().any(is) || waiting.only.as_ref().is_some_and(|only| !is(only))
     }
 
     /// Finds the next job that had better start now, in order of whose turn it is.
@@ -253,6 +254,20 @@ impl Scheduler {
         plan: &mut Plan,
     ) -> Option<Step> {
         let request = waiting.ticket.request;
+        if let Some(only) = &waiting.only {
+            plan.held.push((id, request));
+            let (worker, class) = self.bound_worker(waiting, only)?;
+            if plan.only.is_some_and(|only| only != worker) {
+                return None;
+            }
+            // What was worked out for other jobs did not reckon with this one.
+            (plan.seats, plan.complete) = (Vec::new(), false);
+            return match class {
+                Class::Open => Some(Step::Give(id, request, worker)),
+                Class::Spare => Some(Step::Recall(worker)),
+                Class::Taken => None,
+            };
+        }
         let need = Need {
             work: waiting.work.as_secs_f64(),
             memory: waiting.demand.memory_bytes.unwrap_or(0),

@@ -49,6 +49,8 @@ pub(super) struct Supply {
     pub fetchable: BTreeSet<(Reverse<u64>, WorkerSessionId)>,
     /// With their slots.
     pub fetching: BTreeMap<WorkerSessionId, u32>,
+    /// Wants with a job that wait for one worker; see `bound.rs`.
+    pub bound: BTreeMap<(AgentSessionId, RequestId), Name>,
 }
 
 impl Supply {
@@ -65,6 +67,7 @@ impl Supply {
             looking: BTreeSet::new(),
             fetchable: BTreeSet::new(),
             fetching: BTreeMap::new(),
+            bound: BTreeMap::new(),
         }
     }
 
@@ -122,6 +125,7 @@ impl Supply {
 
     /// Takes a want out of its queue.
     pub fn remove_want(&mut self, agent: AgentSessionId, waiting: &Waiting) {
+        self.bound.remove(&(agent, waiting.ticket.request));
         self.queue_mut(waiting.purpose)
             .remove(agent, &waiting.build, waiting.ticket);
         if waiting.purpose == Purpose::Job {
@@ -136,6 +140,10 @@ impl Supply {
             if all != queue.len() {
                 return Err(format!("a queue of {all} counts {}", queue.len()));
             }
+        }
+        let queued = self.queue(Purpose::Job).all();
+        if let Some((key, _)) = self.bound.iter().find(|(key, _)| !queued.contains(key)) {
+            return Err(format!("{key:?} is bound to a worker and does not wait"));
         }
         if self.jobs_waiting() == 0 && self.waiting_work_us > 0 {
             return Err(format!("nothing waits, and its work is {} us", self.waiting_work_us));
@@ -170,12 +178,13 @@ impl Supply {
         if capacity > 0.0 { others as f64 / capacity } else { 0.0 }
     }
 
-    /// Returns whether every worker that has the toolchain or might get it is among `avoid`.
-    pub fn is_ruled_out(&self, avoid: &[Name], names: &BTreeMap<Name, WorkerSessionId>) -> bool {
-        if avoid.is_empty() {
+    /// Returns whether every worker that has the toolchain or might get it is among `avoid`, or is not `only`.
+    pub fn is_ruled_out(&self, avoid: &[Name], only: Option<&Name>, names: &BTreeMap<Name, WorkerSessionId>) -> bool {
+        if avoid.is_empty() && only.is_none() {
             return false;
         }
         let avoid: Vec<_> = avoid.iter().filter_map(|name| names.get(name)).collect();
+        let only = only.map(|name| names.get(name));
         let fetchable = self.fetchable.iter().map(|(_, id)| id);
         let mut all = self
             .ready
@@ -183,7 +192,7 @@ impl Supply {
             .chain(&self.looking)
             .chain(fetchable)
             .chain(self.fetching.keys());
-        all.all(|id| avoid.contains(&id))
+        all.all(|id| avoid.contains(&id) || only.is_some_and(|only| only != Some(id)))
     }
 
     /// Moves a ready worker in the list.
@@ -455,12 +464,13 @@ impl Scheduler {
     /// Orders fetches while more wants wait for a toolchain than those under way will serve, the most capable worker
     /// first. Wants only ever wait when no ready worker has an open slot.
     pub(super) fn order_fetches(&mut self, toolchain: ToolchainId) {
+        self.order_bound_fetches(toolchain);
         loop {
             let Some(supply) = self.supplies.get(&toolchain) else {
                 return;
             };
             let coming: usize = supply.fetching.values().map(|slots| *slots as usize).sum();
-            if supply.jobs_waiting() <= coming || supply.fetching.len() >= self.rules.fetches_max {
+            if supply.free_jobs_waiting() <= coming || supply.fetching.len() >= self.rules.fetches_max {
                 return;
             }
             let Some((_, id)) = supply.fetchable.first().copied() else {
@@ -509,6 +519,12 @@ impl Scheduler {
         if self.now >= self.settled_at && self.supplies.get(&toolchain).is_some_and(hopeless) {
             let refusal = self.why_hopeless(toolchain);
             self.refuse_waiting(toolchain, &refusal);
+        }
+        if self.now >= self.settled_at {
+            for (agent, request, refusal) in self.bound_in_vain(toolchain) {
+                self.take_waiting(agent, request);
+                self.act(Action::Refuse(agent, request, refusal));
+            }
         }
     }
 

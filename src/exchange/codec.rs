@@ -184,14 +184,14 @@ fn encode_compile(out: &mut Writer, request: &CompileRequest) {
         Wish::NoFallback => 1,
         Wish::Here => 2,
     });
+    out.option(request.worker.as_ref(), |out, name| {
+        out.string(name.as_str().as_bytes())
+    });
 }
 
 fn decode_compile(from: &mut Reader<'_>) -> Result<CompileRequest, Malformed> {
     Ok(CompileRequest {
-        toolchain: from.option(|from| {
-            let text = from.text("toolchain")?;
-            Name::new(&text).map_err(|_| Malformed::Value("toolchain"))
-        })?,
+        toolchain: from.option(|from| from.name("toolchain"))?,
         compiler: match from.byte()? {
             0 => Compiler::OfToolchain(Driver::C),
             1 => Compiler::OfToolchain(Driver::Cxx),
@@ -215,6 +215,7 @@ fn decode_compile(from: &mut Reader<'_>) -> Result<CompileRequest, Malformed> {
             2 => Wish::Here,
             _ => return Err(Malformed::Value("wish")),
         },
+        worker: from.option(|from| from.name("worker"))?,
     })
 }
 
@@ -315,6 +316,10 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, what: &'static str) -> Result<String, Malformed> {
         String::from_utf8(self.string()?.to_vec()).map_err(|_| Malformed::Value(what))
+    }
+
+    fn name(&mut self, what: &'static str) -> Result<Name, Malformed> {
+        Name::new(&self.text(what)?).map_err(|_| Malformed::Value(what))
     }
 
     fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {

@@ -79,6 +79,8 @@ pub struct CompileRequest {
     pub terminal: Option<Terminal>,
     /// Where the user lets it run.
     pub wish: Wish,
+    /// The only worker that may run it, where there is one: for `rdcc check`.
+    pub worker: Option<Name>,
 }
 
 impl CompileRequest {

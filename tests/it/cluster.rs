@@ -6,4 +6,5 @@ mod failures;
 mod farm;
 mod matrix;
 mod placing;
+mod setup;
 mod ways;

@@ -120,6 +120,7 @@ fn wish() -> Wish {
         spread_milli: None,
         input_bytes: 0,
         avoid: Vec::new(),
+        only: None,
     }
 }
 

@@ -165,14 +165,15 @@ impl World {
             (_, true) => Purpose::Race,
             _ => Purpose::Job,
         };
-        let avoid = match self.mishap(0.05) {
-            true => vec![
-                self.workers[self.random.random_range(0..self.workers.len())]
-                    .name
-                    .clone(),
-            ],
-            false => Vec::new(),
+        let mut some_worker = |probability| {
+            let happens = self.mishap(probability);
+            happens.then(|| {
+                let index = self.random.random_range(0..self.workers.len());
+                self.workers[index].name.clone()
+            })
         };
+        let avoid = some_worker(0.05).into_iter().collect();
+        let only = some_worker(0.05);
         if let Some(session) = self.agents[agent].session {
             let want = Want {
                 request,
@@ -184,6 +185,7 @@ impl World {
                     ..Demand::default()
                 },
                 avoid,
+                only,
             };
             self.send_up(session.0, Event::Want(session, want));
         }

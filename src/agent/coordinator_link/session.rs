@@ -348,6 +348,7 @@ fn want(request: RequestId, wish: &Wish) -> wire::Want {
         ahead: wish.purpose == Purpose::Ahead,
         race: wish.purpose == Purpose::Race,
         avoid: wish.avoid.iter().map(Name::to_string).collect(),
+        only: wish.only.as_ref().map(Name::to_string).unwrap_or_default(),
         input_bytes: wish.input_bytes,
         spread_milli: wish.spread_milli.unwrap_or(0),
     }

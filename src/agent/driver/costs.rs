@@ -30,13 +30,15 @@ const LINKER_BYTES: u64 = 32 << 20;
 const LOOKED_AT_MAX: usize = 256;
 
 impl<F: Farm> Driver<F> {
-    pub(super) fn want(&self, traits: &Traits, prediction: Prediction, reach: Reach, avoid: Vec<Name>) -> Want {
+    /// Makes a want that any worker may serve.
+    pub(super) fn want(&self, traits: &Traits, prediction: Prediction, reach: Reach) -> Want {
         Want {
             ask: Ask {
                 toolchain: traits.toolchain,
                 prediction,
                 power_here: self.learned.power_here(),
-                avoid,
+                avoid: Vec::new(),
+                only: None,
                 reach,
             },
             closure_bytes: traits.closure_bytes,
@@ -98,10 +100,11 @@ impl<F: Farm> Driver<F> {
         if let Ok(ran) = tokio::time::timeout(overdue, &mut first).await {
             return ran;
         }
-        let repeatable = job
-            .command
-            .as_ref()
-            .is_some_and(|command| race::is_repeatable(command.facts.features));
+        let repeatable = job.request.worker.is_none()
+            && job
+                .command
+                .as_ref()
+                .is_some_and(|command| race::is_repeatable(command.facts.features));
         let view = self.farm.view();
         if !repeatable || !self.budget().may_race(prediction.work, job.power, view) {
             return first.await;
@@ -110,8 +113,8 @@ impl<F: Farm> Driver<F> {
             return first.await;
         };
         job.raced(Race::Lost);
-        let avoid = Name::new(&job.worker).into_iter().collect();
-        let want = self.want(&traits, prediction, Reach::Chosen, avoid);
+        let mut want = self.want(&traits, prediction, Reach::Chosen);
+        want.ask.avoid.extend(Name::new(&job.worker));
         let mut second = pin!(self.second_copy(want, prepared));
         let (winner, copy) = tokio::select! {
             ran = &mut first => match ran {

@@ -258,6 +258,7 @@ impl World {
             umask: 0o22,
             terminal: None,
             wish,
+            worker: None,
         };
         let caller = Caller {
             pid: 0,
@@ -516,6 +517,7 @@ async fn inputs_are_what_the_unit_reads() {
             umask: 0o22,
             terminal: None,
             wish: Wish::Anywhere,
+            worker: None,
         });
         let mut job: Job<()> = Job::new((*request).clone());
         let driver = world.agent.driver();

@@ -161,7 +161,7 @@ impl Placing {
         let usable = pool
             .spares
             .iter()
-            .filter(|(_, (spare, _))| !job.ask.avoid.contains(&spare.worker));
+            .filter(|(_, (spare, _))| job.may_go_to(&spare.worker));
         usable
             .map(|(grant, (spare, _))| (*grant, spare.power))
             .max_by(|one, other| one.1.total_cmp(&other.1))

@@ -26,6 +26,7 @@ fn ask(ms: u64, basis: Basis, reach: Reach) -> Ask {
         },
         power_here: 1.0,
         avoid: Vec::new(),
+        only: None,
         reach,
     }
 }
@@ -318,6 +319,27 @@ fn avoided_workers_and_races_take_no_held_place() {
             ..ask(100, Basis::SameJob, reach)
         };
         assert_eq!(world.handle(Event::Asked(2, ask))[0], Action::Want(2));
+    }
+}
+
+#[test]
+fn job_for_one_worker_takes_a_held_place_there_and_no_other() {
+    for (only, expected) in [("n1", None), ("n2", Some(Action::Want(2)))] {
+        let mut world = World::new(1);
+        world.busy(1.0);
+        world.handle(view(8, 0));
+        let actions = world.handle(Event::Asked(1, unknown(100)));
+        world.handle(Event::Granted(1, 1.0));
+        world.grant_spares(actions, 1.0);
+        let ask = Ask {
+            only: Some(Name::new(only).unwrap()),
+            ..ask(100, Basis::SameJob, Reach::Workers)
+        };
+        let first = world.handle(Event::Asked(2, ask))[0];
+        match expected {
+            Some(expected) => assert_eq!(first, expected),
+            None => assert!(matches!(first, Action::Use(2, _)), "{first:?}"),
+        }
     }
 }
 

@@ -107,6 +107,7 @@ fn compile_in(cwd: &str) -> Request {
         umask: 0o22,
         terminal: None,
         wish: Wish::Anywhere,
+        worker: None,
     })
 }
 

@@ -71,6 +71,7 @@ impl World {
             umask: 0o22,
             terminal: None,
             wish: Wish::Anywhere,
+            worker: None,
         })
     }
 

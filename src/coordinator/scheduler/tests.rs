@@ -90,6 +90,7 @@ impl Farm {
             purpose: Purpose::Job,
             demand: Demand::default(),
             avoid: Vec::new(),
+            only: None,
         };
         self.next_request += 1;
         self.tell(Event::Want(agent, want))
@@ -138,6 +139,7 @@ fn refused(actions: &[Action]) -> (RefusalKind, &str) {
     }
 }
 
+mod bound;
 mod placing;
 
 #[test]

@@ -79,6 +79,7 @@ pub fn agent_event(id: AgentSessionId, event: wire::AgentEvent) -> Result<Option
                     input_bytes: want.input_bytes,
                 },
                 avoid: names(want.avoid)?,
+                only: only(&want.only)?,
             },
         ),
         Some(Wire::Cancel(cancel)) => Event::CancelWant(id, RequestId(cancel.request)),
@@ -96,6 +97,11 @@ fn used_demand(used: &wire::GrantUsed) -> Demand {
         memory_bytes: (used.memory_bytes > 0).then_some(used.memory_bytes),
         input_bytes: used.input_bytes,
     }
+}
+
+fn only(name: &str) -> Result<Option<Name>, WireError> {
+    let named = (!name.is_empty()).then(|| Name::new(name));
+    named.transpose().map_err(|_| WireError::Range("only worker"))
 }
 
 fn names(names: Vec<String>) -> Result<Vec<Name>, WireError> {

@@ -17,29 +17,32 @@ fn compile_request() -> impl Strategy<Value = Request> {
     ];
     let wish = prop_oneof![Just(Wish::Anywhere), Just(Wish::NoFallback), Just(Wish::Here)];
     let terminal = prop::option::of((0..u16::MAX, 0..u16::MAX).prop_map(|(columns, rows)| Terminal { columns, rows }));
-    let toolchain = prop::option::of("[a-z][a-z0-9.+-]{0,20}".prop_map(|text| Name::new(&text).expect("a name")));
+    let name = || prop::option::of("[a-z][a-z0-9.+-]{0,20}".prop_map(|text| Name::new(&text).expect("a name")));
     (
-        toolchain,
+        name(),
         compiler,
         prop::collection::vec(os_string(), 0..6),
         os_string(),
         prop::collection::vec((os_string(), os_string()), 0..6),
         any::<u32>(),
         terminal,
-        wish,
+        (wish, name()),
     )
-        .prop_map(|(toolchain, compiler, argv, cwd, env, umask, terminal, wish)| {
-            Request::Compile(CompileRequest {
-                toolchain,
-                compiler,
-                argv,
-                cwd: cwd.into(),
-                env,
-                umask,
-                terminal,
-                wish,
-            })
-        })
+        .prop_map(
+            |(toolchain, compiler, argv, cwd, env, umask, terminal, (wish, worker))| {
+                Request::Compile(CompileRequest {
+                    toolchain,
+                    compiler,
+                    argv,
+                    cwd: cwd.into(),
+                    env,
+                    umask,
+                    terminal,
+                    wish,
+                    worker,
+                })
+            },
+        )
 }
 
 fn body(frame: &[u8]) -> &[u8] {

@@ -122,6 +122,7 @@ impl Placer for Ours {
             purpose: Purpose::Job,
             demand: self.demand(job),
             avoid: lost_on.map(name).into_iter().collect(),
+            only: None,
         };
         placed.extend(self.tell(Event::Want(agent, want), now));
         placed

@@ -15,6 +15,7 @@ fn want_job(farm: &mut Farm, millis: u64, purpose: Purpose, avoid: &[&str]) -> V
             ..Demand::default()
         },
         avoid: avoid.iter().map(|name| Name::new(name).expect("a name")).collect(),
+        only: None,
     };
     farm.next_request += 1;
     farm.tell(Event::Want(AGENT, want))
@@ -216,6 +217,7 @@ fn worker_short_of_memory_gets_no_job_beside_what_it_has() {
             ..Demand::default()
         },
         avoid: Vec::new(),
+        only: None,
     };
     assert_eq!(farm.tell(Event::Want(AGENT, big)), []);
     assert_eq!(workers(&farm.done(first, ran_for(1000))), [1]);

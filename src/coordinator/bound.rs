@@ -1,0 +1,85 @@
+//! Wants that one worker alone may serve: somebody looks at that worker, and no other will do.
+//!
+//! Such a want takes its turn like any other and then the worker's next open slot, however slow that is. A worker that
+//! could get the toolchain is told to; when it cannot serve the want any more, that is said at once. Invariant: a
+//! supply's `bound` has exactly the wants with a job that wait for it and name a worker.
+
+use super::agents::Waiting;
+use super::events::Drain;
+use super::scheduler::Scheduler;
+use super::supplies::{Class, Supply};
+use super::workers::Holding;
+use crate::ids::{AgentSessionId, Name, RequestId, ToolchainId, WorkerSessionId};
+use crate::job::{Refusal, RefusalKind};
+
+impl Scheduler {
+    /// Returns the worker that `waiting` may have, and how that worker's next slot stands; `None` when it is not ready.
+    pub(super) fn bound_worker(&self, waiting: &Waiting, only: &Name) -> Option<(WorkerSessionId, Class)> {
+        let id = *self.names.get(only)?;
+        let worker = self.workers.get(&id)?;
+        worker.listed.get(&waiting.toolchain)?;
+        Some((id, worker.class(self.now)?))
+    }
+
+    /// Tells the workers that wants wait for, and that could fetch the toolchain, to do so.
+    pub(super) fn order_bound_fetches(&mut self, toolchain: ToolchainId) {
+        let Some(supply) = self.supplies.get(&toolchain) else {
+            return;
+        };
+        let holding = |id: &WorkerSessionId| self.workers.get(id)?.holdings.get(&toolchain);
+        let fetchable = |id: &WorkerSessionId| match holding(id) {
+            Some(Holding::Fetchable { failures }) => Some((*id, failures.clone())),
+            _ => None,
+        };
+        let workers = supply.bound.values().filter_map(|name| self.names.get(name));
+        let room = self.rules.fetches_max.saturating_sub(supply.fetching.len());
+        let wanted: Vec<_> = workers.filter_map(fetchable).take(room).collect();
+        for (id, failures) in wanted {
+            let asked = self.now;
+            self.set_holding(id, toolchain, Holding::Fetching { asked, failures });
+        }
+    }
+
+    /// Returns the wants whose worker cannot serve them any more, with the reason.
+    pub(super) fn bound_in_vain(&self, toolchain: ToolchainId) -> Vec<(AgentSessionId, RequestId, Refusal)> {
+        let Some(supply) = self.supplies.get(&toolchain) else {
+            return Vec::new();
+        };
+        let vain = |name: &Name| supply.is_ruled_out(&[], Some(name), &self.names);
+        let wants = supply.bound.iter().filter(|(_, name)| vain(name));
+        wants
+            .map(|((agent, request), name)| (*agent, *request, self.why_not_there(toolchain, name)))
+            .collect()
+    }
+
+    /// Says why the worker `name` cannot serve a toolchain.
+    pub(super) fn why_not_there(&self, toolchain: ToolchainId, name: &Name) -> Refusal {
+        let short = toolchain.0.short();
+        let worker = self.names.get(name).and_then(|id| self.workers.get(id));
+        let worker = worker.filter(|worker| worker.is_linked());
+        let holding = worker.and_then(|worker| worker.holdings.get(&toolchain));
+        let (kind, message) = match (worker, holding) {
+            (None, _) => (RefusalKind::Busy, format!("worker `{name}` is not connected")),
+            (Some(_), Some(Holding::Failed { message, .. })) => {
+                let message = format!("worker `{name}` cannot get toolchain {short}: {message}");
+                (RefusalKind::NoToolchain, message)
+            }
+            (Some(worker), _) if worker.drain == Drain::On || !worker.is_usable() => {
+                (RefusalKind::Busy, format!("worker `{name}` takes no jobs now"))
+            }
+            (Some(worker), _) => {
+                let kind = &worker.hello.host_kind.0;
+                let message = format!("worker `{name}` is of kind `{kind}`, which toolchain {short} does not run on");
+                (RefusalKind::NoToolchain, message)
+            }
+        };
+        Refusal { kind, message }
+    }
+}
+
+impl Supply {
+    /// Returns how many wants with a job wait for no particular worker.
+    pub(super) fn free_jobs_waiting(&self) -> usize {
+        self.jobs_waiting().saturating_sub(self.bound.len())
+    }
+}
