@@ -17,7 +17,7 @@ use rdcc::coordinator::rules::Rules;
 use rdcc::coordinator::scheduler::Scheduler;
 use rdcc::digest::Digest;
 use rdcc::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use rdcc::job::RunReport;
+use rdcc::job::{RunReport, Variants};
 
 /// Toolchains of the farm; every worker has three of them.
 const TOOLCHAINS: u64 = 8;
@@ -68,6 +68,7 @@ impl Farm {
                 memory_bytes: 1 << 30,
                 sandbox: String::new(),
                 version: String::new(),
+                variants: Variants::Certified,
                 ready: (0..3).map(|t| toolchain((number + t) % TOOLCHAINS)).collect(),
                 running: Vec::new(),
                 drain: Drain::Off,
@@ -102,6 +103,7 @@ impl Farm {
         let want = Want {
             request: RequestId(number),
             toolchain: toolchain(number % TOOLCHAINS),
+            variants: Variants::Never,
             build: format!("build {}", number % 3),
             purpose: Purpose::Job,
             avoid: Vec::new(),

@@ -192,6 +192,17 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// Whether a job may run on a variant of its toolchain: on another kind of host, with other files that are certified to make
+/// the same objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Variants {
+    /// On its own toolchain only.
+    #[default]
+    Never,
+    /// On variants that are certified for it, too.
+    Certified,
+}
+
 /// Classes of refusal. Only [`RefusalKind::Fault`] says anything about the worker's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefusalKind {
@@ -209,4 +220,8 @@ pub enum RefusalKind {
     Changed,
     /// The worker's way of isolating jobs kept this one from writing somewhere.
     ReadOnly,
+    /// What the worker has of a variant does not make the objects that the variant was certified by.
+    Uncertified,
+    /// Under this job's flags the variant is another compiler than the job's own.
+    Unlike,
 }

@@ -19,7 +19,7 @@ use super::{Context, Ending, Failure, definitions};
 use crate::exchange::{CompileRequest, Compiler, Complaint, Driver, Finished, LocalRun, Reply, Request, Wish};
 use crate::ids::{Name, ToolchainId};
 use crate::job::Status;
-use crate::toolchains::definition::Language;
+use crate::toolchains::definition::{Certify, Definition, Language};
 use crate::toolchains::host::Host;
 
 /// The unit, as C and as C++: a header of its own, one of the compiler's, code, data, and debug information that knows the
@@ -69,7 +69,7 @@ async fn look(name: &Name, context: &Context<'_>) -> Result<Vec<NodeFinding>, Fa
     let mut findings: Vec<NodeFinding> = cluster
         .nodes
         .iter()
-        .map(|node| bench.look_at(node, &kinds, &units))
+        .map(|node| bench.look_at(node, &kinds, &units, allowed(&definition, node)))
         .collect();
     // What a node has of the toolchain shows only now: some have just fetched it. The connection is a new one, since
     // nobody has answered the coordinator's keep-alives meanwhile.
@@ -79,6 +79,21 @@ async fn look(name: &Name, context: &Context<'_>) -> Result<Vec<NodeFinding>, Fa
         finding.toolchain = held(&cluster, &finding.node, &identities);
     }
     Ok(findings)
+}
+
+/// How equal a node's objects have to be to those made here: a variant for another kind of host may be allowed less.
+fn allowed(definition: &Definition, node: &Node) -> Certify {
+    let here = Host::current();
+    let of_node = node.host_kind.parse::<Host>().ok().filter(|host| *host != here);
+    let Some(of_node) = of_node else {
+        return Certify::Identical;
+    };
+    let levels = [here, of_node].map(|host| {
+        definition
+            .variant(host)
+            .map_or(Certify::Identical, |variant| variant.certify)
+    });
+    levels[0].max(levels[1])
 }
 
 async fn cluster(context: &Context<'_>) -> Result<(Cluster, Vec<Toolchain>), Failure> {
@@ -97,7 +112,7 @@ fn held(cluster: &Cluster, node: &str, identities: &[ToolchainId]) -> &'static s
 fn verdict(name: &Name, findings: &[NodeFinding]) -> Option<Failure> {
     let count = |wanted: fn(&Finding) -> bool| findings.iter().filter(|found| wanted(&found.finding)).count();
     let wrong = count(|finding| matches!(finding, Finding::Wrong(_)));
-    let good = count(|finding| matches!(finding, Finding::Same));
+    let good = count(|finding| matches!(finding, Finding::Same | Finding::SameCode));
     let complaint = match (wrong, good) {
         (0, 1..) => return None,
         (0, 0) => Complaint::new(format!("no node has compiled anything with `{name}`")),
@@ -199,15 +214,21 @@ impl<'a> Bench<'a> {
         Ok(object)
     }
 
-    fn look_at(&self, node: &Node, kinds: &[Toolchain], units: &[(Language, Vec<u8>)]) -> NodeFinding {
+    fn look_at(
+        &self,
+        node: &Node,
+        kinds: &[Toolchain],
+        units: &[(Language, Vec<u8>)],
+        allowed: Certify,
+    ) -> NodeFinding {
         let began = Instant::now();
         let finding = match self.excused(node, kinds) {
             Some(why) => Finding::NotAsked(why),
-            None => self.compile_at(node, units),
+            None => self.compile_at(node, units, allowed),
         };
         let took = match finding {
             Finding::NotAsked(_) => Duration::ZERO,
-            Finding::Same | Finding::Wrong(_) => began.elapsed(),
+            Finding::Same | Finding::SameCode | Finding::Wrong(_) => began.elapsed(),
         };
         NodeFinding {
             node: node.name.clone(),
@@ -226,10 +247,11 @@ impl<'a> Bench<'a> {
         (!runs_there).then(|| format!("no variant of `{}` for {} is pushed", self.toolchain, node.host_kind))
     }
 
-    fn compile_at(&self, node: &Node, units: &[(Language, Vec<u8>)]) -> Finding {
+    fn compile_at(&self, node: &Node, units: &[(Language, Vec<u8>)], allowed: Certify) -> Finding {
         let Ok(worker) = Name::new(&node.name) else {
             return Finding::Wrong("its name cannot be asked for".to_owned());
         };
+        let mut found = Finding::Same;
         for (language, here) in units {
             let request = self.request(*language, Wish::NoFallback, Some(worker.clone()));
             let there = match self.context.agent.ask(&request) {
@@ -238,12 +260,13 @@ impl<'a> Bench<'a> {
                 Ok(_) => Err("the agent would compile it here".to_owned()),
                 Err(complaint) => Err(in_a_line(&complaint)),
             };
-            match compared(*language, here, there) {
+            match compared(*language, here, there, allowed) {
                 Finding::Same => {}
+                Finding::SameCode => found = Finding::SameCode,
                 other => return other,
             }
         }
-        Finding::Same
+        found
     }
 
     fn object_of(&self, finished: &Finished) -> Result<Vec<u8>, String> {

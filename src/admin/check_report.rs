@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::table::{Side, Table};
-use crate::toolchains::definition::Language;
+use crate::toolchains::definition::{Certify, Language};
 use crate::toolchains::objects::{Agreement, compare};
 
 /// What became of one node's compiles.
@@ -14,6 +14,8 @@ use crate::toolchains::objects::{Agreement, compare};
 pub(super) enum Finding {
     /// Every object is this machine's, byte for byte.
     Same,
+    /// Every object is this machine's but for the compiler's name in `.comment`, as the toolchain file allows.
+    SameCode,
     /// It was not asked, and need not be.
     NotAsked(String),
     /// It failed, or made something else.
@@ -32,14 +34,15 @@ pub(super) struct NodeFinding {
     pub(super) toolchain: &'static str,
 }
 
-/// Compares the object that came from a node with the one made here.
-pub(super) fn compared(language: Language, here: &[u8], there: Result<Vec<u8>, String>) -> Finding {
+/// Compares the object that came from a node with the one made here. `allowed` is how equal they have to be.
+pub(super) fn compared(language: Language, here: &[u8], there: Result<Vec<u8>, String>, allowed: Certify) -> Finding {
     let there = match there {
         Ok(there) => there,
         Err(why) => return Finding::Wrong(format!("{language}: {why}")),
     };
     match compare(here, &there) {
         Agreement::Identical => Finding::Same,
+        Agreement::SameCode if allowed == Certify::SameCode => Finding::SameCode,
         Agreement::SameCode => Finding::Wrong(format!("{language}: the object differs in `.comment`")),
         Agreement::Different(difference) => Finding::Wrong(format!("{language}: the object differs: {difference}")),
     }
@@ -60,6 +63,7 @@ pub(super) fn render(findings: &[NodeFinding]) -> String {
         };
         let result = match &found.finding {
             Finding::Same => "ok, the same objects as here".to_owned(),
+            Finding::SameCode => "ok, the same code as here".to_owned(),
             Finding::NotAsked(why) => format!("not asked: {why}"),
             Finding::Wrong(why) => format!("WRONG: {why}"),
         };
@@ -74,10 +78,13 @@ mod tests {
 
     #[test]
     fn only_equal_objects_are_the_same() {
-        let failed = compared(Language::C, b"a", Err("disk full".to_owned()));
+        let failed = compared(Language::C, b"a", Err("disk full".to_owned()), Certify::SameCode);
         assert_eq!(failed, Finding::Wrong("c: disk full".to_owned()));
-        assert_eq!(compared(Language::Cxx, b"a", Ok(b"a".to_vec())), Finding::Same);
-        let Finding::Wrong(why) = compared(Language::Cxx, b"a", Ok(b"b".to_vec())) else {
+        assert_eq!(
+            compared(Language::Cxx, b"a", Ok(b"a".to_vec()), Certify::Identical),
+            Finding::Same
+        );
+        let Finding::Wrong(why) = compared(Language::Cxx, b"a", Ok(b"b".to_vec()), Certify::SameCode) else {
             panic!("different bytes")
         };
         assert!(why.starts_with("c++: the object differs"), "{why}");

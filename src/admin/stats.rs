@@ -46,6 +46,8 @@ pub(super) fn render(statistics: &Statistics) -> String {
         .map(|(mode, count)| (mode.as_str(), *count));
     section(&mut text, "REMOTE BY MODE", modes);
     section(&mut text, "REMOTE BY NODE", pairs(&counters.remote_by_worker));
+    section(&mut text, "REMOTE ON VARIANTS FOR", pairs(&counters.remote_by_variant));
+    section(&mut text, "NO VARIANTS BECAUSE", pairs(&counters.own_only_by_reason));
     section(&mut text, "LOCAL BECAUSE", pairs(&counters.local_by_reason));
     section(&mut text, "DONE AGAIN BECAUSE", pairs(&counters.fallbacks_by_reason));
     if let Some(build) = &statistics.build {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::table::{bytes, span};
-use crate::exchange::{Complaint, JobRecord, Ran};
+use crate::exchange::{Complaint, JobRecord, Ran, Variant};
 
 /// Says what is known of `file`, newest first.
 pub(super) fn render(records: &[JobRecord], now_unix_ms: u64) -> String {
@@ -33,6 +33,15 @@ fn describe(text: &mut String, record: &JobRecord, now_unix_ms: u64) {
     }
     if !record.toolchain.is_empty() {
         let _ = writeln!(text, "  toolchain  {}", record.toolchain);
+    }
+    if let Some(variant) = &record.variant
+        && matches!(record.ran, Ran::Remote { .. })
+    {
+        let Variant { toolchain, host, level } = variant;
+        let _ = writeln!(text, "  variant    {toolchain} for {host}, certified {level}");
+    }
+    if let Some(reason) = &record.own_only {
+        let _ = writeln!(text, "  variants   none for this command: {reason}");
     }
     if record.cached {
         text.push_str("  result     out of the cache\n");
@@ -82,16 +91,24 @@ mod tests {
         });
         record.outputs = vec!["/b/a.o".into()];
         record.toolchain = "arm926".into();
+        record.variant = Some(Variant {
+            toolchain: "1a2b".into(),
+            host: "armv7-linux".into(),
+            level: "identical".into(),
+        });
         record.fallbacks = vec!["worker_lost".into(), "worker_busy".into()];
         record.ended_unix_ms = 1_000;
         record.phase("run", Duration::from_micros(12_345));
         record.notes = vec!["n2: connection reset\nagain".into()];
-        let local = JobRecord::new(Ran::Local { reason: "link".into() });
+        let mut local = JobRecord::new(Ran::Local { reason: "link".into() });
+        local.own_only = Some("own_only_lto".into());
         assert_eq!(
             render(&[record, local], 5_000),
             "4 s ago: ran on n1, mode B\n  wrote      /b/a.o\n  toolchain  arm926\n  \
+             variant    1a2b for armv7-linux, certified identical\n  \
              before     worker_lost, then worker_busy\n  took       run 12.3 ms\n  \
-             n2: connection reset\n  again\n\n5 s ago: ran here, because: link\n"
+             n2: connection reset\n  again\n\n5 s ago: ran here, because: link\n  \
+             variants   none for this command: own_only_lto\n"
         );
     }
 

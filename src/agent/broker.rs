@@ -15,6 +15,7 @@ use super::coordinator_link::{CoordinatorLink, FarmView, GrantHeld, News, Purpos
 use super::machine;
 use super::placing::{Action, AheadNumber, Ask, Choice, Event, JobNumber, Placing, Reach, Spare};
 use crate::ids::{GrantId, ToolchainId};
+use crate::job::Variants;
 use crate::runtime::tasks::Tasks;
 
 /// What the task is told. Its queue is bounded by the jobs: each causes a handful of messages.
@@ -263,12 +264,12 @@ impl Owner {
                     let _ = asker.reply.send(Ok(Found::Here(choice, self.stay(number))));
                 }
             }
-            Action::WantAhead(number, toolchain) => {
+            Action::WantAhead(number, toolchain, variants) => {
                 let inbox = self.inbox.clone();
                 let answer = move |answer| {
                     let _ = inbox.send(Message::Ahead(number, answer));
                 };
-                let ticket = self.link.want(ahead(toolchain), answer);
+                let ticket = self.link.want(ahead(toolchain, variants), answer);
                 self.asked_ahead.insert(number, ticket);
             }
             Action::TakeBackAhead(number) => {
@@ -302,10 +303,14 @@ fn spare(grant: &GrantHeld) -> Spare {
         worker: grant.worker.clone(),
         power: grant.power(),
         valid: grant.valid,
+        runs_on: match grant.stand_in {
+            Some(_) => Variants::Certified,
+            None => Variants::Never,
+        },
     }
 }
 
-fn ahead(toolchain: ToolchainId) -> Wish {
+fn ahead(toolchain: ToolchainId, variants: Variants) -> Wish {
     Wish {
         toolchain,
         work: None,
@@ -316,6 +321,7 @@ fn ahead(toolchain: ToolchainId) -> Wish {
         input_bytes: 0,
         avoid: Vec::new(),
         only: None,
+        variants,
     }
 }
 
@@ -336,5 +342,6 @@ pub fn wish(ask: &Ask, input_bytes: u64) -> Wish {
         input_bytes,
         avoid: ask.avoid.clone(),
         only: ask.only.clone(),
+        variants: ask.variants,
     }
 }

@@ -142,6 +142,11 @@ impl Closures {
         &self.remembered
     }
 
+    /// Returns what the compiler says of itself under a unit's flags.
+    pub async fn facts(&self, unit: &Unit) -> Result<Arc<Facts>, NoFiles> {
+        Ok(self.known(unit).await?.facts.clone())
+    }
+
     /// Finds the closure by scanning the files as they are now.
     pub async fn scan(&self, unit: &Unit) -> Result<Closure, NoFiles> {
         if !unit.command.language.is_preprocessed_here() {

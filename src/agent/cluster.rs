@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::broker::{self, Broker, Found, Stay};
-use super::coordinator_link::{CoordinatorLink, Cost, Ending, FarmView, GrantHeld, LinkState, Void, WantError};
+use super::coordinator_link::{
+    CoordinatorLink, Cost, Ending, FarmView, GrantHeld, LinkState, StandIn, Void, WantError,
+};
 use super::fallback::Reason;
 use super::farm::{Farm, Placed, Ran, Want, transfer_time};
 use super::forecast::Prediction;
@@ -126,6 +128,7 @@ impl Cluster {
             inputs: job.inputs.refs.clone(),
             content: job.inputs.content.clone(),
             output_bytes_max: OUTPUT_BYTES_MAX,
+            run_as: job.run_as.clone(),
         });
         let lost = async {
             while grant.voided().await != Void::WorkerLost {
@@ -178,6 +181,10 @@ impl Farm for Cluster {
 
     fn worker(place: &HeldPlace) -> &str {
         &place.worker
+    }
+
+    fn stand_in(place: &HeldPlace) -> Option<&StandIn> {
+        place.grant.as_ref()?.stand_in.as_ref()
     }
 
     fn power(place: &HeldPlace) -> f64 {
@@ -239,9 +246,13 @@ fn not_placed(error: WantError) -> Trouble {
         WantError::Refused(refusal) => match refusal.kind {
             RefusalKind::NoToolchain => Reason::ToolchainNotOnFarm,
             RefusalKind::Busy | RefusalKind::Fault => Reason::NoWorker,
-            RefusalKind::Unsupported | RefusalKind::Limit | RefusalKind::Changed | RefusalKind::ReadOnly => {
-                Reason::WorkerUnsupported
-            }
+            // What the coordinator says of a job that may not run on the variants at hand.
+            RefusalKind::Unsupported => Reason::OwnToolchainOnly,
+            RefusalKind::Limit
+            | RefusalKind::Changed
+            | RefusalKind::ReadOnly
+            | RefusalKind::Uncertified
+            | RefusalKind::Unlike => Reason::WorkerUnsupported,
         },
     };
     Trouble::new(reason, error)
@@ -258,6 +269,8 @@ fn meaning(error: &LinkError) -> (Reason, Ending) {
             RefusalKind::Fault => (Reason::WorkerFault, Ending::Fault),
             RefusalKind::Limit => (Reason::LimitReached, Ending::Refused(refusal.kind)),
             RefusalKind::Changed => (Reason::FileChanged, Ending::Refused(refusal.kind)),
+            RefusalKind::Uncertified => (Reason::VariantUncertified, Ending::Refused(refusal.kind)),
+            RefusalKind::Unlike => (Reason::VariantUnlike, Ending::Refused(refusal.kind)),
         },
         // The worker is as well as ever; it is our file that changed.
         LinkError::Changed(_) => (Reason::FileChanged, Ending::Ran(RunReport::default())),
@@ -289,6 +302,8 @@ mod tests {
             (refused(RefusalKind::ReadOnly), Reason::SandboxReadOnly, false),
             (refused(RefusalKind::Fault), Reason::WorkerFault, true),
             (refused(RefusalKind::Limit), Reason::LimitReached, false),
+            (refused(RefusalKind::Uncertified), Reason::VariantUncertified, false),
+            (refused(RefusalKind::Unlike), Reason::VariantUnlike, false),
             (refused(RefusalKind::Changed), Reason::FileChanged, false),
             (LinkError::Changed("/a".into()), Reason::FileChanged, false),
             (broken, Reason::WorkerLost, true),
@@ -310,6 +325,7 @@ mod tests {
         };
         assert_eq!(refused(RefusalKind::NoToolchain), Reason::ToolchainNotOnFarm);
         assert_eq!(refused(RefusalKind::Busy), Reason::NoWorker);
+        assert_eq!(refused(RefusalKind::Unsupported), Reason::OwnToolchainOnly);
         let unreachable = not_placed(WantError::Unreachable("no route".into()));
         assert_eq!(unreachable.reason, Reason::NoCoordinator);
         assert!(unreachable.note.contains("no route"));

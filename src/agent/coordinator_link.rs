@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::toolchain_resolve::{DefinitionSource, Told};
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
-use crate::job::{Refusal, RefusalKind, RunReport};
+use crate::job::{Refusal, RefusalKind, RunReport, Variants};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel;
 use crate::runtime::tasks::Tasks;
@@ -66,6 +66,8 @@ pub struct Wish {
     pub avoid: Vec<Name>,
     /// The only worker that may be used, where there is one.
     pub only: Option<Name>,
+    /// Whether a certified variant of the toolchain will do.
+    pub variants: Variants,
 }
 
 /// What a place is wanted for.
@@ -78,6 +80,17 @@ pub enum Purpose {
     Race,
     /// No job yet: to be ready for the next one of this toolchain. The coordinator may recall it.
     Ahead,
+}
+
+/// A variant of a job's toolchain, certified by the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandIn {
+    /// Its identity.
+    pub toolchain: ToolchainId,
+    /// What it runs on, for people.
+    pub host_kind: String,
+    /// How equal its objects are, for people.
+    pub level: String,
 }
 
 /// The farm as the coordinator last told of it.
@@ -298,6 +311,8 @@ pub struct GrantHeld {
     pub power_milli: u32,
     /// What it was wanted for.
     pub purpose: Purpose,
+    /// The variant that a job has to run on here; none when it is the toolchain itself.
+    pub stand_in: Option<StandIn>,
     token: Vec<u8>,
     void: watch::Receiver<Option<Void>>,
     ending: Ending,

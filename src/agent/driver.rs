@@ -26,6 +26,7 @@ use super::locale_probe::LocaleProbes;
 use super::outputs::{OutputError, stage};
 use super::placing::Reach;
 use super::preparation::{Order, Prepared, Trouble, argv0};
+use super::profiles::Profiles;
 use super::race::RaceBudget;
 use super::recheck::Rechecks;
 use super::socket::Answer;
@@ -36,11 +37,13 @@ use crate::exchange::{CompileRequest, Compiler, Complaint, Connection, DEPTH, Fi
 use crate::ids::Name;
 use crate::includes::source_tree::SourceTree;
 use crate::includes::source_tree::disk::DiskTree;
+use crate::job::Variants;
 use crate::runtime::tasks::Tasks;
 
 mod costs;
 #[cfg(test)]
 mod tests;
+mod variants;
 
 use costs::{ended, guess_memory, local_command};
 
@@ -60,6 +63,8 @@ pub struct Driver<F> {
     pub tree: Arc<DiskTree>,
     /// Locales.
     pub locales: LocaleProbes,
+    /// What local compilers make of flags.
+    pub profiles: Profiles,
     /// The local compiler.
     pub runner: CompilerRunner,
     /// Workers.
@@ -101,7 +106,8 @@ impl<F: Farm> Driver<F> {
                 Action::Resolve => ("resolve", self.resolve(&mut job, flow.failures()).await),
                 Action::Gather(closure) => ("scan", self.gather(&mut job, closure).await),
                 Action::Preprocess => ("preprocess", self.preprocess(&mut job).await),
-                Action::Place => ("place", self.place(&mut job).await),
+                Action::Place => ("place", self.place(&mut job, flow.variants()).await),
+                Action::Adapt => ("adapt", self.adapt(&mut job).await),
                 Action::Run => ("run", self.run(&mut job).await),
                 Action::Check => ("check", self.check(&mut job).await),
                 Action::Deliver => ("deliver", self.deliver(&mut job).await),
@@ -317,7 +323,9 @@ impl<F: Farm> Driver<F> {
         self.tasks.blocking(read).await.map_err(|error| failed(&error))
     }
 
-    async fn place(&self, job: &mut Job<F::Place>) -> Step {
+    async fn place(&self, job: &mut Job<F::Place>, allowed: Variants) -> Step {
+        job.on_variant(None);
+        let variants = self.variants_for(job, allowed);
         let prepared = job.prepared.as_ref().ok_or_else(out_of_turn)?;
         let command = job.command.as_ref().ok_or_else(out_of_turn)?;
         let traits = Traits {
@@ -333,6 +341,7 @@ impl<F: Farm> Driver<F> {
         };
         let mut want = self.want(&traits, prediction, reach);
         (want.ask.avoid, want.ask.only) = (std::mem::take(&mut job.avoid), job.request.worker.clone());
+        want.ask.variants = variants;
         (job.traits, job.prediction) = (Some(traits), Some(prediction));
         let anew = (!want.ask.avoid.is_empty()).then(|| want.with_any_worker());
         let placed = match (self.farm.place(want).await, anew) {
@@ -350,8 +359,11 @@ impl<F: Farm> Driver<F> {
             Placed::There(place) => {
                 F::worker(&place).clone_into(&mut job.worker);
                 job.power = F::power(&place);
+                let stand_in = F::stand_in(&place);
+                job.on_variant(stand_in);
+                let event = stand_in.map_or(Event::Placed, |_| Event::PlacedOnVariant);
                 job.place = Some(place);
-                Event::Placed
+                event
             }
             Placed::Here(choice, stay) => {
                 job.here = Some(stay);
@@ -361,12 +373,13 @@ impl<F: Farm> Driver<F> {
     }
 
     async fn run(&self, job: &mut Job<F::Place>) -> Step {
-        let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
+        let prepared = job.running().ok_or_else(out_of_turn)?;
         let place = job.place.take().ok_or_else(out_of_turn)?;
         job.asked = Some(Instant::now());
         let ran = match self.run_or_race(job, place, prepared).await {
             Ok(ran) => ran,
             Err(trouble) => {
+                self.note_variant(job, trouble.reason);
                 if trouble.reason.is_of_worker() {
                     job.avoid.extend(Name::new(&job.worker));
                 }
@@ -387,7 +400,7 @@ impl<F: Farm> Driver<F> {
     }
 
     async fn check(&self, job: &mut Job<F::Place>) -> Step {
-        let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
+        let prepared = job.running().ok_or_else(out_of_turn)?;
         let order = job.order.clone().ok_or_else(out_of_turn)?;
         let mut outcome = job.outcome.take().ok_or_else(out_of_turn)?;
         let asked = job.asked.ok_or_else(out_of_turn)?;
@@ -415,7 +428,7 @@ impl<F: Farm> Driver<F> {
     }
 
     async fn deliver(&self, job: &mut Job<F::Place>) -> Step {
-        let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
+        let prepared = job.running().ok_or_else(out_of_turn)?;
         let outputs = std::mem::take(&mut job.outputs);
         self.tasks
             .blocking(move || stage(outputs, &prepared.expected.object)?.commit())

@@ -125,6 +125,20 @@ reasons! {
     ObjectForeign = "object_foreign" => Rule::HERE,
     /// Two workers made different results of one job: one of them cannot be trusted.
     ResultsDiffer = "results_differ" => Rule::HERE,
+    /// No worker at hand has the job's own toolchain, and the job may not run on a variant of it.
+    OwnToolchainOnly = "own_toolchain_only" => Rule::HERE,
+    /// The job cannot be made for the variant that it was placed on.
+    VariantUnprepared = "variant_unprepared" => Rule::HERE.place_again(1),
+    /// What the worker has of the variant does not make the objects that it was certified by.
+    VariantUncertified = "variant_uncertified" => Rule::HERE.place_again(1),
+    /// Under the job's flags the variant is another compiler.
+    VariantUnlike = "variant_unlike" => Rule::HERE.place_again(1),
+    /// The worker cannot run the job on the variant: two of its files are at one path, say.
+    VariantUnfit = "variant_unfit" => Rule::HERE.place_again(1),
+    /// The variant failed or said something: what the job's own compiler says counts.
+    VariantSpoke = "variant_spoke" => Rule::HERE.place_again(1),
+    /// The variant read or wrote other files than the job's own compiler would have.
+    VariantDiffers = "variant_differs" => Rule::HERE.place_again(1),
     /// The agent is ending.
     Stopping = "agent_stopping" => Rule::HERE,
     /// A bug of ours.
@@ -132,6 +146,19 @@ reasons! {
 }
 
 impl Reason {
+    /// Tells whether the job is to keep to its own toolchain from now on.
+    pub fn is_of_variant(self) -> bool {
+        matches!(
+            self,
+            Reason::VariantUnprepared
+                | Reason::VariantUncertified
+                | Reason::VariantUnlike
+                | Reason::VariantUnfit
+                | Reason::VariantSpoke
+                | Reason::VariantDiffers
+        )
+    }
+
     /// Tells whether another worker would probably do better.
     pub fn is_of_worker(self) -> bool {
         matches!(self, Reason::WorkerFault | Reason::WorkerNoToolchain)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::broker::Stay;
-use super::coordinator_link::FarmView;
+use super::coordinator_link::{FarmView, StandIn};
 use super::placing::{Ask, Choice};
 use super::preparation::{Prepared, Trouble};
 use super::toolchain_resolve::DefinitionSource;
@@ -58,6 +58,9 @@ pub trait Farm: DefinitionSource + Send + Sync + 'static {
 
     /// Returns the name of the place's worker.
     fn worker(place: &Self::Place) -> &str;
+
+    /// Returns the variant that a job has to run on at the place, if it is not the toolchain itself.
+    fn stand_in(place: &Self::Place) -> Option<&StandIn>;
 
     /// Returns the place's power: work per second of running time.
     fn power(place: &Self::Place) -> f64;

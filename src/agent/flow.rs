@@ -13,6 +13,7 @@ use super::fallback::{self, Reason, Step};
 use super::placing::Choice;
 use crate::compile::LocalReason;
 use crate::exchange::{Mode, Wish};
+use crate::job::Variants;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,8 @@ pub enum Action {
     Preprocess,
     /// Ask for a place.
     Place,
+    /// Make the job one for the variant that it was placed on.
+    Adapt,
     /// Run the job at the place.
     Run,
     /// Compare what the compiler read with what was sent, and both with the disk.
@@ -92,6 +95,10 @@ pub enum Event {
     Gathered(Gathered),
     /// There is a place for it.
     Placed,
+    /// There is a place for it, on a variant of its toolchain.
+    PlacedOnVariant,
+    /// The job is one for the variant.
+    Adapted,
     /// It is to run here, by choice.
     StaysHere(Choice),
     /// The compiler answered.
@@ -137,6 +144,8 @@ pub struct Flow {
     failures: Vec<Reason>,
     gathered: Gathered,
     doing: Action,
+    /// What it was placed on last.
+    runs_on: Variants,
     /// Set while the toolchain is looked up only for the compiler's path.
     local: Option<LocalReason>,
 }
@@ -161,6 +170,7 @@ impl Flow {
             failures: Vec::new(),
             gathered: Gathered::default(),
             doing: Action::Analyse,
+            runs_on: Variants::Never,
             local: None,
         }
     }
@@ -180,6 +190,14 @@ impl Flow {
         &self.failures
     }
 
+    /// Tells whether the job may still run on a variant of its toolchain: until one has failed it, or it is preprocessed here.
+    pub fn variants(&self) -> Variants {
+        match self.mode {
+            Mode::A if !self.failures.iter().any(|reason| reason.is_of_variant()) => Variants::Certified,
+            Mode::A | Mode::B => Variants::Never,
+        }
+    }
+
     /// Takes the result of the action under way and returns the next one.
     pub fn handle(&mut self, event: Event) -> Action {
         self.doing = match (self.doing, event) {
@@ -196,7 +214,9 @@ impl Flow {
             (Action::Resolve, Event::Undistributable(reason)) => Action::RunHere(Why::Command(reason)),
             (Action::Resolve, Event::NoCompiler(reason)) => Action::Fail(reason),
             (Action::Gather(_) | Action::Preprocess, Event::Gathered(gathered)) => self.gathered(gathered),
-            (Action::Place, Event::Placed) => Action::Run,
+            (Action::Place, Event::Placed) => self.placed(Variants::Never, Action::Run),
+            (Action::Place, Event::PlacedOnVariant) => self.placed(Variants::Certified, Action::Adapt),
+            (Action::Adapt, Event::Adapted) => Action::Run,
             (Action::Place, Event::StaysHere(choice)) => Action::RunHere(Why::Choice(choice)),
             (Action::Run, Event::Answered(answer)) => self.answered(answer),
             (Action::Check, Event::Checked) => Action::Deliver,
@@ -238,7 +258,15 @@ impl Flow {
         Action::Place
     }
 
+    fn placed(&mut self, runs_on: Variants, next: Action) -> Action {
+        self.runs_on = runs_on;
+        next
+    }
+
     fn answered(&mut self, answer: Answer) -> Action {
+        if self.runs_on == Variants::Certified && (!answer.success || answer.spoke) {
+            return self.failed(Reason::VariantSpoke);
+        }
         if !answer.success && answer.suspect {
             return self.failed(Reason::SuspectFailure);
         }
@@ -254,11 +282,30 @@ impl Flow {
         Action::Check
     }
 
+    /// Puts down to the variant what says nothing about the job's own toolchain.
+    fn as_of_variant(&self, reason: Reason) -> Reason {
+        match (self.runs_on, self.doing, reason) {
+            (Variants::Certified, Action::Adapt, _) => Reason::VariantUnprepared,
+            (Variants::Certified, Action::Run, Reason::WorkerUnsupported) => Reason::VariantUnfit,
+            (
+                Variants::Certified,
+                Action::Check,
+                Reason::DependencyMismatch
+                | Reason::UnverifiedFailure
+                | Reason::OutputUnexpected
+                | Reason::OutputMissing
+                | Reason::ObjectForeign,
+            ) => Reason::VariantDiffers,
+            (_, _, reason) => reason,
+        }
+    }
+
     fn failed(&mut self, reason: Reason) -> Action {
         if let Some(local) = self.local {
             // Nothing was to be distributed: the toolchain was asked for its compiler's path only.
             return Action::RunHere(Why::Command(local));
         }
+        let reason = self.as_of_variant(reason);
         let step = fallback::decide(reason, &self.failures, self.mode, self.wish);
         self.failures.push(reason);
         match step {

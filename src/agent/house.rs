@@ -18,6 +18,7 @@ use super::learned::Learned;
 use super::ledger::Ledger;
 use super::local_slots::LocalSlots;
 use super::locale_probe::LocaleProbes;
+use super::profiles::Profiles;
 use super::recheck::Rechecks;
 use super::socket::{Answer, Caller, Service};
 use super::toolchain_resolve::Toolchains;
@@ -30,6 +31,7 @@ use crate::exchange::{
 };
 use crate::includes::source_tree::disk::{Bounds, DiskTree};
 use crate::runtime::tasks::Tasks;
+use crate::toolchains::host::Host;
 
 /// An agent.
 #[derive(Debug)]
@@ -66,10 +68,12 @@ impl ClientTree {
 }
 
 impl Agent<Cluster> {
-    /// Makes an agent that sends its jobs wherever the coordinator of `settings` says. Starts to look for it at once.
+    /// Makes an agent that sends its jobs wherever the coordinator of `settings` says. Starts to look for it at once. `host` is
+    /// what programs of this machine are made for.
     pub fn of_cluster(
         settings: &Settings,
         place: &Place,
+        host: Host,
         identity: Identity,
         ledger: Arc<Ledger>,
         tasks: &Tasks,
@@ -79,7 +83,7 @@ impl Agent<Cluster> {
         let connect = |news| CoordinatorLink::start(tasks, address, identity, news);
         let (broker, coordinator) = Broker::start(tasks, settings.share_cores, connect);
         let cluster = Cluster::new(broker, coordinator, address, tree.name(), tasks);
-        Self::new(settings, place, tree, cluster, ledger, tasks)
+        Self::new(settings, place, host, tree, cluster, ledger, tasks)
     }
 }
 
@@ -88,6 +92,7 @@ impl<F: Farm> Agent<F> {
     pub fn new(
         settings: &Settings,
         place: &Place,
+        host: Host,
         tree: ClientTree,
         farm: F,
         ledger: Arc<Ledger>,
@@ -109,7 +114,7 @@ impl<F: Farm> Agent<F> {
         let runner = CompilerRunner::new(settings.local_slots as usize);
         Ok(Self {
             driver: Driver {
-                toolchains: Arc::new(Toolchains::new(toolchain_dirs, records, place.clone())),
+                toolchains: Arc::new(Toolchains::new(toolchain_dirs, records, host, place.clone())),
                 closures: Closures::new(
                     files.clone(),
                     runner.clone(),
@@ -120,6 +125,7 @@ impl<F: Farm> Agent<F> {
                 maker: Arc::new(InputMaker::new(files.clone(), tree.shipped)),
                 tree: files,
                 locales: LocaleProbes::default(),
+                profiles: Profiles::new(runner.clone()),
                 runner,
                 farm,
                 slots: LocalSlots::new(settings.local_slots),

@@ -108,8 +108,8 @@ struct Known {
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// By the file's number and the toolchain's.
-    files: HashMap<(u32, u64), Known>,
+    /// By the file's number, the toolchain's, and what the worker has of it.
+    files: HashMap<(u32, u64, There), Known>,
     directories: HashMap<PathBuf, InputRef>,
     links: HashMap<Link, InputRef>,
 }
@@ -147,23 +147,22 @@ impl InputMaker {
         toolchain: &Loaded,
         epoch: Epoch,
     ) -> Result<Inputs, InputError> {
-        let files = closure.files();
-        let twins = twins(&files, &self.tree)?;
+        let job = Job::new(self, toolchain, epoch);
+        job.with_closure(closure, around)
+    }
+
+    /// Makes the same inputs for a worker that has a variant of the toolchain: with the toolchain's own headers, and without
+    /// the program. Blocks on the disk.
+    pub fn of_closure_for_variant(
+        &self,
+        closure: &Closure,
+        around: &Surroundings,
+        toolchain: &Loaded,
+        epoch: Epoch,
+    ) -> Result<Inputs, InputError> {
         let mut job = Job::new(self, toolchain, epoch);
-        for file in files {
-            match twins.contains(&file.id) {
-                true => job.add_with_time(file)?,
-                false => job.add_file(file)?,
-            }
-        }
-        for directory in &closure.directories {
-            job.add_directory(directory);
-        }
-        for link in &closure.links {
-            job.add_link(link)?;
-        }
-        job.add_absences(closure);
-        job.finish(around, Vec::new())
+        job.there = There::Variant;
+        job.with_closure(closure, around)
     }
 
     /// Makes the inputs of a compile of preprocessed text, which stands at the source's path. Blocks on the disk.
@@ -193,8 +192,18 @@ struct Job<'a> {
     maker: &'a InputMaker,
     toolchain: &'a Loaded,
     epoch: Epoch,
+    there: There,
     refs: Vec<InputRef>,
     bytes: u64,
+}
+
+/// What the worker has of the toolchain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum There {
+    /// All of it.
+    Toolchain,
+    /// A variant, with other files.
+    Variant,
 }
 
 impl<'a> Job<'a> {
@@ -203,14 +212,34 @@ impl<'a> Job<'a> {
             maker,
             toolchain,
             epoch,
+            there: There::Toolchain,
             refs: Vec::new(),
             bytes: 0,
         }
     }
 
+    fn with_closure(mut self, closure: &Closure, around: &Surroundings) -> Result<Inputs, InputError> {
+        let files = closure.files();
+        let twins = twins(&files, &self.maker.tree)?;
+        for file in files {
+            match twins.contains(&file.id) {
+                true => self.add_with_time(file)?,
+                false => self.add_file(file)?,
+            }
+        }
+        for directory in &closure.directories {
+            self.add_directory(directory);
+        }
+        for link in &closure.links {
+            self.add_link(link)?;
+        }
+        self.add_absences(closure);
+        self.finish(around, Vec::new())
+    }
+
     fn add_file(&mut self, file: &Arc<SourceFile>) -> Result<(), InputError> {
         self.bytes += file.fingerprint.size;
-        let key = (file.id, self.toolchain.number);
+        let key = (file.id, self.toolchain.number, self.there);
         if let Some(known) = lock(&self.maker.memory).files.get(&key)
             && known.fingerprint == file.fingerprint
         {
@@ -245,7 +274,7 @@ impl<'a> Job<'a> {
     fn is_covered(&self, path: &Path, digest: Digest) -> Result<bool, InputError> {
         match self.toolchain.captured.manifest.entry(path) {
             None => Ok(false),
-            Some(Entry::File { digest: own, .. }) if *own == digest => Ok(true),
+            Some(Entry::File { digest: own, .. }) if *own == digest => Ok(self.there == There::Toolchain),
             Some(_) => Err(InputError::ToolchainChanged(path.to_owned())),
         }
     }
@@ -301,7 +330,10 @@ impl<'a> Job<'a> {
 
     fn add_link(&mut self, link: &Link) -> Result<(), InputError> {
         match self.toolchain.captured.manifest.entry(&link.path) {
-            Some(Entry::Symlink { target }) if *target == link.target => return Ok(()),
+            Some(Entry::Symlink { target }) if *target == link.target => match self.there {
+                There::Toolchain => return Ok(()),
+                There::Variant => {}
+            },
             Some(_) => return Err(InputError::ToolchainChanged(link.path.clone())),
             None => {}
         }
@@ -422,7 +454,8 @@ impl<'a> Job<'a> {
             .directory_of(&around.cwd)?
             .ok_or_else(|| InputError::MissingFile(around.cwd.clone()))?;
         self.add_way_to(&cwd)?;
-        if self.toolchain.captured.manifest.resolve(&around.program).is_none() {
+        let has_program = || self.toolchain.captured.manifest.resolve(&around.program).is_some();
+        if self.there == There::Toolchain && !has_program() {
             self.add_named_file(&around.program)?;
         }
         for file in &around.files {

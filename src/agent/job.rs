@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::broker::Stay;
+use super::coordinator_link::StandIn;
 use super::fallback::Reason;
 use super::flow::{CompilerNamed, Why};
 use super::forecast::{Features, Prediction};
 use super::preparation::{Order, Prepared, Trouble};
 use super::toolchain_resolve::{Resolved, Unresolved};
-use crate::compile::CompileCommand;
+use crate::compile::{CompileCommand, OwnOnly};
 use crate::exchange::journal::output_of;
-use crate::exchange::{CompileRequest, Compiler, Complaint, Driver, JobRecord, Mode, Race, Ran};
+use crate::exchange::{CompileRequest, Compiler, Complaint, Driver, JobRecord, Mode, Race, Ran, Variant};
 use crate::ids::{Name, ToolchainId};
 use crate::job::{Outcome, Output};
 
@@ -59,6 +60,8 @@ pub struct Job<P> {
     pub order: Option<Arc<Order>>,
     /// The job, once it is made.
     pub prepared: Option<Arc<Prepared>>,
+    /// The same, made for the variant that it was placed on.
+    pub adapted: Option<Arc<Prepared>>,
     /// Where it may run.
     pub place: Option<P>,
     /// The worker that ran it.
@@ -95,6 +98,7 @@ impl<P> Job<P> {
             unresolved: None,
             order: None,
             prepared: None,
+            adapted: None,
             place: None,
             worker: String::new(),
             avoid: Vec::new(),
@@ -151,6 +155,26 @@ impl<P> Job<P> {
             self.note(format!("{}: {}", trouble.reason, trouble.note));
         }
         trouble.reason
+    }
+
+    /// Returns the job as it runs where it was placed.
+    pub fn running(&self) -> Option<Arc<Prepared>> {
+        self.adapted.clone().or_else(|| self.prepared.clone())
+    }
+
+    /// Notes the variant that the job was placed on, or none.
+    pub fn on_variant(&mut self, stand_in: Option<&StandIn>) {
+        self.adapted = None;
+        self.account.variant = stand_in.map(|stand_in| Variant {
+            toolchain: stand_in.toolchain.0.short(),
+            host: stand_in.host_kind.clone(),
+            level: stand_in.level.clone(),
+        });
+    }
+
+    /// Notes why the job keeps to its own toolchain although that has variants.
+    pub fn own_only(&mut self, why: OwnOnly) {
+        self.account.own_only = Some(why.to_string());
     }
 
     /// Notes that a second copy ran, and whether it was the first to end.

@@ -32,6 +32,7 @@ pub mod outputs;
 pub mod placing;
 pub mod policy;
 pub mod preparation;
+pub mod profiles;
 pub mod race;
 pub mod recheck;
 pub mod socket;

@@ -16,6 +16,7 @@ use super::coordinator_link::FarmView;
 use super::forecast::Prediction;
 use super::local_share::{LocalShare, Reading};
 use crate::ids::{GrantId, Name, ToolchainId};
+use crate::job::Variants;
 
 mod estimates;
 mod spares;
@@ -53,6 +54,8 @@ pub struct Ask {
     pub only: Option<Name>,
     /// Where it may go.
     pub reach: Reach,
+    /// Whether a certified variant of the toolchain will do.
+    pub variants: Variants,
 }
 
 /// Where a job may go.
@@ -75,6 +78,8 @@ pub struct Spare {
     pub power: f64,
     /// How long it is good for.
     pub valid: Duration,
+    /// Whether a job runs on a variant there.
+    pub runs_on: Variants,
 }
 
 /// Why a distributable job runs here by choice.
@@ -130,8 +135,8 @@ pub enum Action {
     Use(JobNumber, GrantId),
     /// Run the job here.
     RunHere(JobNumber, Choice),
-    /// Ask for a place ahead of need.
-    WantAhead(AheadNumber, ToolchainId),
+    /// Ask for a place ahead of need, on a variant too or not.
+    WantAhead(AheadNumber, ToolchainId, Variants),
     /// Take that back.
     TakeBackAhead(AheadNumber),
     /// Give a held place back, unused.
@@ -277,6 +282,8 @@ impl Placing {
     fn asked(&mut self, number: JobNumber, ask: Ask, now: Instant) {
         let pool = self.pools.entry(ask.toolchain).or_insert_with(|| Pool::new(now));
         pool.last_seen = now;
+        // The next job is taken to be like this one.
+        pool.variants = ask.variants;
         self.power_here = ask.power_here.max(0.001);
         self.jobs.insert(number, Job { ask, state: State::New });
     }

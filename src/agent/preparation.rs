@@ -3,7 +3,8 @@
 //! Reads the disk through the tree's cache only. What could not be made is told by a [`Trouble`]; what follows from it
 //! is decided in `fallback`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,11 +17,14 @@ use super::policy::{self, Locale};
 use super::spec::{self, Listing, Required, Words};
 use super::toolchain_resolve::Loaded;
 use super::verify::Expected;
+use crate::compile::variant_words;
 use crate::exchange::CompileRequest;
 use crate::includes::closure::Closure;
+use crate::includes::predefined::Facts;
 use crate::includes::source_tree::{Epoch, TreeError};
 use crate::job::{JobSpec, Limits, Output, OutputKind};
 use crate::protocol::convert::OUTPUT_PATHS_MAX;
+use crate::toolchains::profile::RunAs;
 
 /// Most directories that options other than `-o` may name. Leaves room for the others in what a worker takes.
 const OUTPUT_DIRS_MAX: usize = OUTPUT_PATHS_MAX / 2;
@@ -61,6 +65,8 @@ pub struct Prepared {
     pub extra: Vec<Output>,
     /// What decisions depend on.
     pub gathered: Gathered,
+    /// Set when it runs on a variant of its toolchain.
+    pub run_as: Option<RunAs>,
 }
 
 /// What a job is made from, whatever the mode.
@@ -90,6 +96,33 @@ impl Order {
             foreign_locale: self.locale == Locale::Foreign,
         };
         Ok(self.prepared(words, inputs, Some(closure), gathered))
+    }
+
+    /// Makes a job of mode A anew for a worker that has a variant of the toolchain. `facts` are what the local compiler says of
+    /// itself. Blocks on the disk.
+    pub fn for_variant(
+        &self,
+        maker: &InputMaker,
+        epoch: Epoch,
+        closure: Arc<Closure>,
+        facts: &Facts,
+        run_as: RunAs,
+    ) -> Result<Prepared, Trouble> {
+        let mut typed = self.unit.flags.clone();
+        typed.extend(self.request.argv.iter().skip(1).cloned());
+        let mut words = spec::words_of_mode_a(&self.unit.command, &typed);
+        let preinclude = facts.preinclude.as_deref().map(OsStr::from_bytes);
+        words.words.splice(0..0, variant_words(&facts.search, preinclude));
+        let around = self.surroundings(&words)?;
+        let inputs = maker.of_closure_for_variant(&closure, &around, &self.toolchain, epoch)?;
+        let gathered = Gathered {
+            names_time: closure.facts.time,
+            assembler_reads: false,
+            foreign_locale: self.locale == Locale::Foreign,
+        };
+        let mut prepared = self.prepared(words, inputs, Some(closure), gathered);
+        prepared.run_as = Some(run_as);
+        Ok(prepared)
     }
 
     /// Makes a job of preprocessed text. `list` is the list of dependencies that the user asked for, as it was written
@@ -147,6 +180,7 @@ impl Order {
             closure,
             extra: Vec::new(),
             gathered,
+            run_as: None,
         }
     }
 

@@ -148,6 +148,7 @@ type Attempt = Arc<OnceCell<Result<Arc<Loaded>, (Unresolved, Instant)>>>;
 pub struct Toolchains {
     definitions: Definitions,
     records: PathBuf,
+    host: Host,
     place: Place,
     own_program: Option<PathBuf>,
     loaded: AtomicU64,
@@ -155,11 +156,13 @@ pub struct Toolchains {
 }
 
 impl Toolchains {
-    /// Looks for toolchain files in `directories`, the first first, and keeps records of captures in `records`.
-    pub fn new(directories: Vec<PathBuf>, records: PathBuf, place: Place) -> Self {
+    /// Looks for toolchain files in `directories`, the first first, and keeps records of captures in `records`. `host` is what
+    /// programs of this machine are made for.
+    pub fn new(directories: Vec<PathBuf>, records: PathBuf, host: Host, place: Place) -> Self {
         Self {
             definitions: Definitions::new(directories),
             records,
+            host,
             place,
             own_program: fs::read_link("/proc/self/exe").ok(),
             loaded: AtomicU64::new(0),
@@ -284,6 +287,7 @@ impl Toolchains {
             let mut unresolved = with_local_compiler(
                 Unresolved::new(Reason::CaptureFailed, message),
                 &definition,
+                self.host,
                 request,
                 &surroundings,
             );
@@ -302,7 +306,7 @@ impl Toolchains {
     fn capture(&self, definition: &Definition, surroundings: &Surroundings) -> Result<Captured, CapturedError> {
         let mut attempt = 1;
         loop {
-            let captured = load_or_capture(&self.records, definition, Host::current(), surroundings, &mut |_, _| {});
+            let captured = load_or_capture(&self.records, definition, self.host, surroundings, &mut |_, _| {});
             match captured {
                 Err(CapturedError::Capture(CaptureError::Changed { .. })) if attempt < CAPTURES_MAX => attempt += 1,
                 captured => return captured,
@@ -367,7 +371,7 @@ impl Toolchains {
         self.definitions
             .of_compiler(&real, search_path, |definition| {
                 let surroundings = surroundings.get_or_init(|| self.surroundings(request));
-                has_compiler(definition, &real, surroundings)
+                has_compiler(definition, self.host, &real, surroundings)
             })
             .ok_or_else(none)
     }
@@ -428,8 +432,8 @@ fn split_path(path: &OsStr) -> Vec<PathBuf> {
 }
 
 /// Tells whether one of the compilers that `definition` names for this machine is the program at `real`.
-fn has_compiler(definition: &Definition, real: &Path, surroundings: &Surroundings) -> bool {
-    let Ok(variant) = definition.variant(Host::current()) else {
+fn has_compiler(definition: &Definition, host: Host, real: &Path, surroundings: &Surroundings) -> bool {
+    let Ok(variant) = definition.variant(host) else {
         return false;
     };
     variant.compilers.values().any(|command| {
@@ -442,13 +446,14 @@ fn has_compiler(definition: &Definition, real: &Path, surroundings: &Surrounding
 fn with_local_compiler(
     mut unresolved: Unresolved,
     definition: &Definition,
+    host: Host,
     request: &CompileRequest,
     surroundings: &Surroundings,
 ) -> Unresolved {
     match &request.compiler {
         Compiler::At(path) => unresolved.program = Some(path.clone()),
         Compiler::OfToolchain(driver) => {
-            let variant = definition.variant(Host::current()).ok();
+            let variant = definition.variant(host).ok();
             unresolved.program = variant.and_then(|variant| {
                 let command = variant.compilers.get(&language_of(*driver))?;
                 find(command, &variant.path, surroundings).ok()

@@ -129,7 +129,7 @@ fn phase(action: Action, worker: &str) -> String {
         Action::Resolve => "looking for the toolchain".to_owned(),
         Action::Gather(_) => "finding included files".to_owned(),
         Action::Preprocess => "preprocessing here".to_owned(),
-        Action::Place => "waiting for a place".to_owned(),
+        Action::Place | Action::Adapt => "waiting for a place".to_owned(),
         Action::Run => format!("running on {worker}"),
         Action::Check => "checking the answer".to_owned(),
         Action::Deliver => "putting files in place".to_owned(),

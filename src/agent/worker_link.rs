@@ -27,6 +27,7 @@ use crate::ids::{AgentSessionId, GrantId, JobId};
 use crate::job::{Input, JobSpec, Outcome, Refusal};
 use crate::protocol::convert::Compress;
 use crate::runtime::tasks::Tasks;
+use crate::toolchains::profile::RunAs;
 
 /// Jobs waiting to be sent. An agent has a few per slot of a worker; the rest waits in its own queue.
 const RUN_QUEUE: usize = 64;
@@ -58,6 +59,8 @@ pub struct LinkRun {
     pub content: Arc<dyn ContentSource>,
     /// Most bytes that its outputs may have together.
     pub output_bytes_max: u64,
+    /// Set when it runs on a variant of its toolchain.
+    pub run_as: Option<RunAs>,
 }
 
 /// Gives the content of inputs.

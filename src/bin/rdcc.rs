@@ -29,6 +29,7 @@ use rdcc::runtime::signals;
 use rdcc::runtime::tasks::Tasks;
 use rdcc::telemetry::logging::{self, LogTarget};
 use rdcc::toolchains::capture::Surroundings;
+use rdcc::toolchains::host::Host;
 
 /// Time for jobs to be cancelled when the agent is told to stop.
 const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -181,7 +182,7 @@ fn agent(env: &Environment, announce: Announce) -> Result<(), Complaint> {
 async fn serve(listener: Listener, place: &Place, settings: &Settings, identity: Identity) -> Result<(), Complaint> {
     let tasks = Tasks::default();
     let ledger = Arc::new(Ledger::new(place.state_dir()));
-    let agent = Agent::of_cluster(settings, place, identity, Arc::clone(&ledger), &tasks)?;
+    let agent = Agent::of_cluster(settings, place, Host::current(), identity, Arc::clone(&ledger), &tasks)?;
     tasks.spawn(ledger::flush_regularly(Arc::clone(&ledger), tasks.clone()));
     tasks.spawn(learned::save_regularly(agent.learned(), tasks.clone()));
     let remembered = Arc::clone(agent.remembered());

@@ -23,6 +23,7 @@ mod reason;
 mod response_file;
 mod rewrite;
 mod survey;
+mod variant;
 mod words;
 
 #[cfg(test)]
@@ -44,3 +45,4 @@ pub use quick::quick_local;
 pub use reason::LocalReason;
 pub use rewrite::with_full_dependencies;
 pub use survey::Stage;
+pub use variant::{OwnOnly, VariantNames, profile_words, variant_exactness, variant_words};

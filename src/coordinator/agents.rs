@@ -12,10 +12,11 @@ use super::grants::GrantState;
 use super::moment::Moment;
 use super::queue::Ticket;
 use super::scheduler::Scheduler;
+use super::scopes::Scope;
 use super::timers::Timer;
 use super::transfer::Route;
-use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use crate::job::{Refusal, RefusalKind};
+use crate::ids::{AgentSessionId, GrantId, Name, RequestId, WorkerSessionId};
+use crate::job::{Refusal, RefusalKind, Variants};
 
 /// A connected agent.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub(super) struct Agent {
     pub waiting: BTreeMap<RequestId, Waiting>,
     /// Requests answered with a grant that has not ended.
     pub granted: BTreeMap<RequestId, GrantId>,
-    /// How many wait for each toolchain.
-    pub queued_for: BTreeMap<ToolchainId, usize>,
+    /// How many wait in each scope.
+    pub queued_for: BTreeMap<Scope, usize>,
     /// What is known of its ways to the workers.
     pub routes: BTreeMap<WorkerSessionId, Route>,
     /// The farm as it was last told.
@@ -69,7 +70,7 @@ impl Build {
 /// A want that waits.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
-    pub toolchain: ToolchainId,
+    pub scope: Scope,
     pub build: Arc<str>,
     pub ticket: Ticket,
     pub purpose: Purpose,
@@ -159,17 +160,23 @@ impl Scheduler {
             let message = format!("{} jobs of this agent wait already", agent.waiting.len());
             return self.refuse(id, request, RefusalKind::Busy, message);
         }
-        let Some(supply) = self.supplies.get_mut(&toolchain) else {
+        let scope = match want.variants {
+            Variants::Certified if self.supplies.contains_key(&Scope::Variants(toolchain)) => {
+                Scope::Variants(toolchain)
+            }
+            Variants::Certified | Variants::Never => Scope::Own(toolchain),
+        };
+        let Some(supply) = self.supplies.get_mut(&scope) else {
             let message = format!("toolchain {} is not known to the coordinator", toolchain.0.short());
             return self.refuse(id, request, RefusalKind::NoToolchain, message);
         };
         if supply.is_hopeless() && self.now >= self.settled_at {
-            let refusal = self.why_hopeless(toolchain);
+            let refusal = self.why_hopeless(scope);
             return self.act(Action::Refuse(id, request, refusal));
         }
         if supply.is_ruled_out(&want.avoid, want.only.as_ref(), &self.names) {
             let refusal = match &want.only {
-                Some(only) if want.avoid.is_empty() => self.why_not_there(toolchain, only),
+                Some(only) if want.avoid.is_empty() => self.why_not_there(scope, only),
                 _ => Refusal {
                     kind: RefusalKind::Busy,
                     message: "all workers that could take this job are to be avoided".to_owned(),
@@ -189,9 +196,9 @@ impl Scheduler {
         if let (Purpose::Job, Some(only)) = (want.purpose, &want.only) {
             supply.bound.insert((id, request), only.clone());
         }
-        *agent.queued_for.entry(toolchain).or_default() += 1;
+        *agent.queued_for.entry(scope).or_default() += 1;
         let waiting = Waiting {
-            toolchain,
+            scope,
             build,
             ticket,
             purpose: want.purpose,
@@ -202,11 +209,11 @@ impl Scheduler {
             since: self.now,
         };
         agent.waiting.insert(request, waiting);
-        self.serve_arrival(toolchain, id, request);
+        self.serve_arrival(scope, id, request);
         if self.is_waiting(id, request) {
             let wait = self.rules.prepare_wait.min(self.rules.queue_wait);
             self.timers.set(Timer::Want(id, request), self.now.after(wait));
-            self.order_fetches(toolchain);
+            self.order_fetches(scope);
         }
     }
 
@@ -232,13 +239,13 @@ impl Scheduler {
         let agent = self.agents.get_mut(&id)?;
         let waiting = agent.waiting.remove(&request)?;
         agent.with_build(&waiting.build, |build| build.wants -= 1);
-        if let Some(count) = agent.queued_for.get_mut(&waiting.toolchain) {
+        if let Some(count) = agent.queued_for.get_mut(&waiting.scope) {
             *count -= 1;
             if *count == 0 {
-                agent.queued_for.remove(&waiting.toolchain);
+                agent.queued_for.remove(&waiting.scope);
             }
         }
-        if let Some(supply) = self.supplies.get_mut(&waiting.toolchain) {
+        if let Some(supply) = self.supplies.get_mut(&waiting.scope) {
             supply.remove_want(id, &waiting);
         }
         self.note_outlook();
@@ -252,8 +259,8 @@ impl Scheduler {
         let mut share = agent.share;
         agent.with_build(build, |build| change(&mut share, build));
         agent.share = share;
-        for toolchain in agent.queued_for.keys() {
-            if let Some(supply) = self.supplies.get_mut(toolchain) {
+        for scope in agent.queued_for.keys() {
+            if let Some(supply) = self.supplies.get_mut(scope) {
                 supply.reshare(id, share);
             }
         }
@@ -271,9 +278,9 @@ impl Scheduler {
         let Some(waiting) = agent.waiting.get(&request) else {
             return;
         };
-        let (toolchain, end) = (waiting.toolchain, waiting.since.after(self.rules.queue_wait));
+        let (scope, end) = (waiting.scope, waiting.since.after(self.rules.queue_wait));
         let waited = self.now.since(waiting.since).as_secs();
-        let supply = self.supplies.get(&toolchain);
+        let supply = self.supplies.get(&scope);
         let ready = supply.is_some_and(|supply| match &waiting.only {
             None => supply.has_ready() && !supply.is_ruled_out(&waiting.avoid, None, &self.names),
             Some(only) => self.names.get(only).is_some_and(|id| supply.ready.contains(id)),
@@ -282,6 +289,7 @@ impl Scheduler {
             true if self.now < end => return self.timers.set(Timer::Want(id, request), end),
             true => (RefusalKind::Busy, format!("no slot became free within {waited} s")),
             false => {
+                let toolchain = scope.toolchain();
                 let short = toolchain.0.short();
                 let message = format!("no worker got toolchain {short} ready within {waited} s");
                 (RefusalKind::NoToolchain, message)

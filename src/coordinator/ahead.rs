@@ -72,10 +72,10 @@ impl Scheduler {
         worker.ends.remove(&(record.ends, grant));
         record.begun = self.now;
         record.occupancy = worker.jobs();
-        let typical = record.toolchain.and_then(|toolchain| self.supplies.get(&toolchain));
+        let typical = record.scope.and_then(|scope| self.supplies.get(&scope));
         let wall = typical.map(|supply| {
             let work = record.demand.work.unwrap_or_else(|| supply.typical_work());
-            let speed = record.toolchain.and_then(|toolchain| worker.speeds.get(&toolchain));
+            let speed = record.scope.and_then(|scope| worker.speeds.get(&scope));
             supply
                 .pace
                 .wall(work, speed.map_or(0.0, |speed| speed.log(record.occupancy)))

@@ -17,6 +17,7 @@ impl Scheduler {
         self.audit_wants()?;
         self.audit_accounts()?;
         self.audit_slots()?;
+        self.audit_variants()?;
         self.audit_lists()
     }
 
@@ -98,7 +99,7 @@ impl Scheduler {
             check(grants == worker.grants, || {
                 format!("worker {id} has {:?}, the table says {grants:?}", worker.grants)
             })?;
-            let own = |grant: &&GrantId| self.grants.get(grant).is_some_and(|record| record.toolchain.is_none());
+            let own = |grant: &&GrantId| self.grants.get(grant).is_some_and(|record| record.scope.is_none());
             let adopted = grants.iter().filter(own).count();
             let slots = worker.hello.slots as usize;
             check(grants.len() <= slots.max(adopted) + adopted, || {
@@ -110,6 +111,30 @@ impl Scheduler {
             check(self.timers.is_set(Timer::Silence(*id)), || {
                 format!("worker {id} may be silent for ever")
             })?;
+        }
+        Ok(())
+    }
+
+    /// What was given and is not in use yet, is to be run as the table says now; and nobody serves what has no list.
+    fn audit_variants(&self) -> Result<(), String> {
+        for (grant, record) in &self.grants {
+            let (Some(scope), GrantState::Given) = (record.scope, record.state) else {
+                continue;
+            };
+            let Some(worker) = self.workers.get(&record.worker) else {
+                continue;
+            };
+            let tool = self.scopes.tool(scope, &worker.hello.host_kind);
+            check(record.tool == tool, || {
+                format!(
+                    "grant {grant} of {scope:?} is run with {:?}, and {tool:?} is certified",
+                    record.tool
+                )
+            })?;
+        }
+        for (id, worker) in &self.workers {
+            let unknown = worker.serves.keys().find(|scope| !self.supplies.contains_key(scope));
+            check(unknown.is_none(), || format!("{id} serves {unknown:?}, which is gone"))?;
         }
         Ok(())
     }
@@ -136,19 +161,25 @@ impl Scheduler {
     }
 
     fn audit_lists(&self) -> Result<(), String> {
-        for (toolchain, supply) in &self.supplies {
+        for (scope, supply) in &self.supplies {
+            let toolchain = format!("{scope:?}");
             let idle = supply.jobs_waiting() == 0 || !supply.has(Class::Open);
-            let looked_at = self.timers.is_set(Timer::Look(*toolchain));
+            let looked_at = self.timers.is_set(Timer::Look(*scope));
             check(idle || looked_at, || {
                 format!("wants for {toolchain} wait beside open slots, and nobody looks")
             })?;
             let (mut stand, mut ready, mut looking) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
             let (mut fetchable, mut fetching) = (BTreeSet::new(), BTreeSet::new());
             for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.is_usable()) {
-                match worker.holdings.get(toolchain) {
+                let tool = self.tool_of(*scope, worker);
+                match tool.and_then(|tool| worker.holdings.get(&tool)) {
                     Some(Holding::Ready(_)) => {
                         ready.insert(*id);
-                        let (class, speed) = (worker.class(self.now), worker.speeds.get(toolchain));
+                        let serves = worker.serves.get(scope).copied();
+                        check(serves == tool, || {
+                            format!("{id} serves {scope:?} with {serves:?}, not {tool:?}")
+                        })?;
+                        let (class, speed) = (worker.class(self.now), worker.speeds.get(scope));
                         let listing = class.zip(speed);
                         let listing = listing.map(|(class, speed)| Listing::new(class, speed, worker.jobs() + 1));
                         check(speed.is_some(), || format!("nobody knows how fast {id} is"))?;

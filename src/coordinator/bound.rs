@@ -7,9 +7,10 @@
 use super::agents::Waiting;
 use super::events::Drain;
 use super::scheduler::Scheduler;
+use super::scopes::Scope;
 use super::supplies::{Class, Supply};
 use super::workers::Holding;
-use crate::ids::{AgentSessionId, Name, RequestId, ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, Name, RequestId, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind};
 
 impl Scheduler {
@@ -17,47 +18,51 @@ impl Scheduler {
     pub(super) fn bound_worker(&self, waiting: &Waiting, only: &Name) -> Option<(WorkerSessionId, Class)> {
         let id = *self.names.get(only)?;
         let worker = self.workers.get(&id)?;
-        worker.listed.get(&waiting.toolchain)?;
+        worker.listed.get(&waiting.scope)?;
         Some((id, worker.class(self.now)?))
     }
 
     /// Tells the workers that wants wait for, and that could fetch the toolchain, to do so.
-    pub(super) fn order_bound_fetches(&mut self, toolchain: ToolchainId) {
-        let Some(supply) = self.supplies.get(&toolchain) else {
+    pub(super) fn order_bound_fetches(&mut self, scope: Scope) {
+        let Some(supply) = self.supplies.get(&scope) else {
             return;
         };
-        let holding = |id: &WorkerSessionId| self.workers.get(id)?.holdings.get(&toolchain);
-        let fetchable = |id: &WorkerSessionId| match holding(id) {
-            Some(Holding::Fetchable { failures }) => Some((*id, failures.clone())),
-            _ => None,
+        let fetchable = |id: &WorkerSessionId| {
+            let worker = self.workers.get(id)?;
+            let tool = self.tool_of(scope, worker)?;
+            match worker.holdings.get(&tool)? {
+                Holding::Fetchable { failures } => Some((*id, tool, failures.clone())),
+                _ => None,
+            }
         };
         let workers = supply.bound.values().filter_map(|name| self.names.get(name));
         let room = self.rules.fetches_max.saturating_sub(supply.fetching.len());
         let wanted: Vec<_> = workers.filter_map(fetchable).take(room).collect();
-        for (id, failures) in wanted {
+        for (id, tool, failures) in wanted {
             let asked = self.now;
-            self.set_holding(id, toolchain, Holding::Fetching { asked, failures });
+            self.set_holding(id, tool, Holding::Fetching { asked, failures });
         }
     }
 
     /// Returns the wants whose worker cannot serve them any more, with the reason.
-    pub(super) fn bound_in_vain(&self, toolchain: ToolchainId) -> Vec<(AgentSessionId, RequestId, Refusal)> {
-        let Some(supply) = self.supplies.get(&toolchain) else {
+    pub(super) fn bound_in_vain(&self, scope: Scope) -> Vec<(AgentSessionId, RequestId, Refusal)> {
+        let Some(supply) = self.supplies.get(&scope) else {
             return Vec::new();
         };
         let vain = |name: &Name| supply.is_ruled_out(&[], Some(name), &self.names);
         let wants = supply.bound.iter().filter(|(_, name)| vain(name));
         wants
-            .map(|((agent, request), name)| (*agent, *request, self.why_not_there(toolchain, name)))
+            .map(|((agent, request), name)| (*agent, *request, self.why_not_there(scope, name)))
             .collect()
     }
 
-    /// Says why the worker `name` cannot serve a toolchain.
-    pub(super) fn why_not_there(&self, toolchain: ToolchainId, name: &Name) -> Refusal {
+    /// Says why the worker `name` cannot serve a scope.
+    pub(super) fn why_not_there(&self, scope: Scope, name: &Name) -> Refusal {
+        let toolchain = scope.toolchain();
         let short = toolchain.0.short();
         let worker = self.names.get(name).and_then(|id| self.workers.get(id));
         let worker = worker.filter(|worker| worker.is_linked());
-        let holding = worker.and_then(|worker| worker.holdings.get(&toolchain));
+        let holding = worker.and_then(|worker| worker.holdings.get(&self.tool_of(scope, worker)?));
         let (kind, message) = match (worker, holding) {
             (None, _) => (RefusalKind::Busy, format!("worker `{name}` is not connected")),
             (Some(_), Some(Holding::Failed { message, .. })) => {

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::events::{
-    Action, AgentHello, Drain, Effort, Event, FarmView, Grant, HostKind, Purpose, VoidReason, WorkerHello,
+    Action, AgentHello, Drain, Effort, Event, FarmView, Grant, HostKind, Purpose, StandIn, StandIns, VoidReason,
+    WorkerHello,
 };
 use super::moment::Moment;
 use super::rules::Rules;
@@ -20,7 +21,7 @@ use super::scheduler::Scheduler;
 use super::view::ClusterView;
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::Refusal;
-use crate::protocol::token::GrantKey;
+use crate::protocol::token::{GrantKey, GrantedJob};
 use crate::runtime::tasks::Tasks;
 
 /// Commands that may wait. Handlers wait for room, so a flood is held back where it comes from.
@@ -74,6 +75,17 @@ pub struct Place {
     pub power_milli: u32,
     /// What it was wanted for.
     pub purpose: Purpose,
+    /// What it is to be run with instead of the toolchain that was wanted.
+    pub run_as: Option<RunAs>,
+}
+
+/// A variant to run a job on, with what people want to know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunAs {
+    /// The variant, and how equal its objects are.
+    pub stand_in: StandIn,
+    /// What it runs on.
+    pub host_kind: HostKind,
 }
 
 /// What a worker is told.
@@ -172,8 +184,17 @@ impl DriverHandle {
     }
 }
 
-/// Starts the driver as one of `tasks`. `catalogue` is what toolchains are known from before.
-pub fn start(tasks: &Tasks, rules: Rules, catalogue: Vec<(ToolchainId, HostKind)>) -> DriverHandle {
+/// What is known from before.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    /// The toolchains, and what they run on.
+    pub toolchains: Vec<(ToolchainId, HostKind)>,
+    /// Who may stand in for whom.
+    pub stand_ins: StandIns,
+}
+
+/// Starts the driver as one of `tasks`.
+pub fn start(tasks: &Tasks, rules: Rules, catalogue: Catalogue) -> DriverHandle {
     let (inbox, commands) = mpsc::channel(INBOX_MAX);
     // Never zero, so that a grant's number never looks like one that was left out.
     let life = rand::random::<u32>().max(1);
@@ -187,9 +208,10 @@ pub fn start(tasks: &Tasks, rules: Rules, catalogue: Vec<(ToolchainId, HostKind)
         next_session: (u64::from(life) << 32) + 1,
         follow_ups: VecDeque::new(),
     };
-    for (toolchain, host_kind) in catalogue {
+    for (toolchain, host_kind) in catalogue.toolchains {
         driver.tell(Event::ToolchainAdded(toolchain, host_kind));
     }
+    driver.tell(Event::StandIns(catalogue.stand_ins));
     let cancelled = tasks.token();
     tasks.spawn(async move {
         cancelled.run_until_cancelled_owned(driver.run(commands)).await;
@@ -207,6 +229,7 @@ struct AgentEnd {
 struct WorkerEnd {
     name: Name,
     address: String,
+    host_kind: HostKind,
     key: GrantKey,
     words: mpsc::Sender<WorkerWord>,
     _ended: DropGuard,
@@ -317,6 +340,7 @@ impl Driver {
         let end = WorkerEnd {
             name: hello.name.clone(),
             address: hello.address.clone(),
+            host_kind: hello.host_kind.clone(),
             key: key.clone(),
             words,
             _ended: ended.clone().drop_guard(),
@@ -382,15 +406,23 @@ impl Driver {
         let Some(worker) = self.workers.get(&grant.worker) else {
             return;
         };
+        let job = GrantedJob {
+            toolchain: grant.toolchain,
+            run_as: grant.run_as.map(|stand_in| stand_in.toolchain),
+        };
         let place = Place {
             request: grant.request,
             grant: grant.grant,
             worker: worker.name.clone(),
             address: worker.address.clone(),
-            token: worker.key.token(grant.grant, grant.agent, grant.toolchain),
+            token: worker.key.token(grant.grant, grant.agent, job),
             valid: self.rules.grant_valid_for(grant.purpose),
             power_milli: grant.power_milli,
             purpose: grant.purpose,
+            run_as: grant.run_as.map(|stand_in| RunAs {
+                stand_in,
+                host_kind: worker.host_kind.clone(),
+            }),
         };
         self.say_to_agent(grant.agent, AgentWord::Granted(place));
     }

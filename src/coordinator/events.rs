@@ -3,10 +3,12 @@
 //! Events come from agents, workers, administrators and the clock, already checked and converted. Actions are carried
 //! out by the driver. Nothing here decides anything.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use crate::job::{Refusal, RefusalKind, RunReport};
+use crate::job::{Refusal, RefusalKind, RunReport, Variants};
+use crate::toolchains::definition::Certify;
 
 /// Everything that can happen to the scheduler, besides time passing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum Event {
     ToolchainAdded(ToolchainId, HostKind),
     /// A toolchain's last name was removed.
     ToolchainRemoved(ToolchainId),
+    /// Who may stand in for whom now, by toolchain and kind of host. What is not in it may not.
+    StandIns(StandIns),
     /// Only time has passed.
     Tick,
 }
@@ -44,6 +48,18 @@ pub enum Event {
 /// What a toolchain's programs run on, say `x86_64-linux`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostKind(pub String);
+
+/// Who may stand in for a toolchain, by kind of host.
+pub type StandIns = BTreeMap<ToolchainId, BTreeMap<HostKind, StandIn>>;
+
+/// A variant that is certified to make the objects of another toolchain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StandIn {
+    /// The variant.
+    pub toolchain: ToolchainId,
+    /// How equal its objects are.
+    pub level: Certify,
+}
 
 /// Who an agent is, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +79,8 @@ pub struct Want {
     pub request: RequestId,
     /// What the job needs.
     pub toolchain: ToolchainId,
+    /// Whether a certified variant of it will do.
+    pub variants: Variants,
     /// What fairness is counted by, below the agent; may be empty.
     pub build: String,
     /// What the place is for.
@@ -132,6 +150,8 @@ pub struct WorkerHello {
     pub sandbox: String,
     /// Its software, for people.
     pub version: String,
+    /// Whether it can run a job on a variant of the job's toolchain.
+    pub variants: Variants,
     /// Toolchains ready to use.
     pub ready: Vec<ToolchainId>,
     /// Grants of jobs that run now.
@@ -225,6 +245,8 @@ pub struct Grant {
     pub worker: WorkerSessionId,
     /// For what.
     pub toolchain: ToolchainId,
+    /// What it is to be run with instead.
+    pub run_as: Option<StandIn>,
     /// Speed of the slot, thousandths of a reference core.
     pub power_milli: u32,
     /// What it was wanted for.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::events::{Action, Demand, Ending, Grant, Purpose, VoidReason};
 use super::moment::Moment;
 use super::scheduler::Scheduler;
+use super::scopes::Scope;
 use super::timers::Timer;
 use super::workers::Holding;
 use crate::ids::{AgentSessionId, GrantId, RequestId, ToolchainId, WorkerSessionId};
@@ -24,7 +25,9 @@ pub(super) struct GrantRecord {
     pub build: Arc<str>,
     pub worker: WorkerSessionId,
     /// `None` for jobs that a worker reported by itself.
-    pub toolchain: Option<ToolchainId>,
+    pub scope: Option<Scope>,
+    /// What it is run with there: the toolchain that was wanted, or who stands in for it.
+    pub tool: Option<ToolchainId>,
     pub given: Moment,
     /// Power of the slot, as it was booked.
     pub power_milli: u32,
@@ -71,12 +74,20 @@ impl Scheduler {
     pub(super) fn give(&mut self, id: AgentSessionId, request: RequestId, worker_id: WorkerSessionId) {
         let waiting = self.agents.get(&id).and_then(|agent| agent.waiting.get(&request));
         let Some(waiting) = waiting.cloned() else { return };
+        let scope = waiting.scope;
+        let Some(worker) = self.workers.get(&worker_id) else {
+            return;
+        };
+        let Some(tool) = self.tool_of(scope, worker) else {
+            return;
+        };
+        let run_as = self.scopes.stand_in(scope, &worker.hello.host_kind).copied();
         let grant = self.draw_grant();
         let Some(worker) = self.workers.get_mut(&worker_id) else {
             return;
         };
-        let speed = worker.speeds.get(&waiting.toolchain);
-        let supply = self.supplies.get(&waiting.toolchain);
+        let speed = worker.speeds.get(&scope);
+        let supply = self.supplies.get(&scope);
         let told = speed
             .zip(supply)
             .map(|(speed, supply)| supply.pace.told_milli(speed.log(worker.jobs() + 1)));
@@ -101,7 +112,8 @@ impl Scheduler {
             request,
             build: waiting.build,
             worker: worker_id,
-            toolchain: Some(waiting.toolchain),
+            scope: Some(scope),
+            tool: Some(tool),
             given: self.now,
             power_milli,
             state: GrantState::Given,
@@ -133,7 +145,8 @@ impl Scheduler {
             request,
             grant,
             worker: worker_id,
-            toolchain: waiting.toolchain,
+            toolchain: scope.toolchain(),
+            run_as,
             power_milli,
             purpose,
         }));
@@ -143,7 +156,7 @@ impl Scheduler {
     pub(super) fn end_by_agent(&mut self, grant: GrantId, ending: Ending) {
         let Some(record) = self.grants.get(&grant) else { return };
         let (id, given, state) = (record.worker, record.given, record.state);
-        let toolchain = record.toolchain;
+        let tool = record.tool;
         match ending {
             Ending::Ran(report) => {
                 self.learn_from(grant, &report);
@@ -161,7 +174,7 @@ impl Scheduler {
             Ending::Unused => self.abandon_grant(grant),
             Ending::Refused(kind) => {
                 self.close_job(grant);
-                self.note_refusal(id, toolchain, kind);
+                self.note_refusal(id, tool, kind);
             }
             Ending::Fault => {
                 self.abandon_grant(grant);
@@ -198,7 +211,7 @@ impl Scheduler {
     }
 
     /// Makes a grant void; the worker's next reports say whether its slot is free.
-    fn void_grant(&mut self, grant: GrantId, reason: VoidReason) {
+    pub(super) fn void_grant(&mut self, grant: GrantId, reason: VoidReason) {
         if let Some(record) = self.grants.get_mut(&grant) {
             record.state = GrantState::Voided(reason);
             record.spare = Spare::No;
@@ -308,7 +321,7 @@ impl Scheduler {
         }
     }
 
-    fn note_refusal(&mut self, id: WorkerSessionId, toolchain: Option<ToolchainId>, kind: RefusalKind) {
+    fn note_refusal(&mut self, id: WorkerSessionId, tool: Option<ToolchainId>, kind: RefusalKind) {
         match kind {
             // Its picture and ours differ: nothing more until it has reported.
             RefusalKind::Busy => {
@@ -317,12 +330,21 @@ impl Scheduler {
                 }
             }
             RefusalKind::NoToolchain => {
-                if let Some(toolchain) = toolchain {
-                    self.set_holding(id, toolchain, Holding::Looking { asked: self.now });
+                if let Some(tool) = tool {
+                    self.set_holding(id, tool, Holding::Looking { asked: self.now });
                 }
             }
             RefusalKind::Fault => self.note_fault(id, self.now),
-            RefusalKind::Unsupported | RefusalKind::Limit | RefusalKind::Changed | RefusalKind::ReadOnly => {}
+            RefusalKind::Uncertified => {
+                if let Some(tool) = tool {
+                    self.note_uncertified(id, tool);
+                }
+            }
+            RefusalKind::Unsupported
+            | RefusalKind::Unlike
+            | RefusalKind::Limit
+            | RefusalKind::Changed
+            | RefusalKind::ReadOnly => {}
         }
     }
 }

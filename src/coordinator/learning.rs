@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use super::grants::{GrantRecord, GrantState, Spare};
 use super::moment::Moment;
 use super::scheduler::Scheduler;
+use super::scopes::Scope;
 use super::speed::{Lesson, Speed};
 use super::workers::Worker;
-use crate::ids::{GrantId, Name, ToolchainId, WorkerSessionId};
+use crate::ids::{GrantId, Name, WorkerSessionId};
 use crate::job::RunReport;
 
 /// A running job is asked about again when it has taken this many times as long as when it was last found late.
@@ -20,7 +21,7 @@ impl Scheduler {
     /// Learns from a job that ran, before its grant ends.
     pub(super) fn learn_from(&mut self, grant: GrantId, report: &RunReport) {
         let Some(record) = self.grants.get(&grant) else { return };
-        let (Some(toolchain), id) = (record.toolchain, record.worker) else {
+        let (Some(scope), id) = (record.scope, record.worker) else {
             return;
         };
         if let Some(agent) = record.agent.and_then(|agent| self.agents.get_mut(&agent)) {
@@ -40,7 +41,7 @@ impl Scheduler {
             wall: report.usage.wall,
             occupancy: record.occupancy.midpoint(worker.jobs()),
         };
-        if let (Some(speed), Some(supply)) = (worker.speeds.get_mut(&toolchain), self.supplies.get_mut(&toolchain)) {
+        if let (Some(speed), Some(supply)) = (worker.speeds.get_mut(&scope), self.supplies.get_mut(&scope)) {
             speed.learn(&mut supply.pace, &lesson, self.now);
         }
     }
@@ -50,8 +51,8 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        for (toolchain, speed) in &mut worker.speeds {
-            if let Some(supply) = self.supplies.get_mut(toolchain) {
+        for (scope, speed) in &mut worker.speeds {
+            if let Some(supply) = self.supplies.get_mut(scope) {
                 speed.rest(&mut supply.pace, self.now);
             }
         }
@@ -66,47 +67,47 @@ impl Scheduler {
                 continue;
             };
             record.late_again = self.now.after(lesson.wall.mul_f64(LATE_AGAIN - 1.0));
-            let Some(toolchain) = record.toolchain else { continue };
-            let Some(speed) = worker.speeds.get_mut(&toolchain) else {
+            let Some(scope) = record.scope else { continue };
+            let Some(speed) = worker.speeds.get_mut(&scope) else {
                 continue;
             };
-            if let Some(supply) = self.supplies.get_mut(&toolchain) {
+            if let Some(supply) = self.supplies.get_mut(&scope) {
                 speed.learn_overdue(&mut supply.pace, &lesson, self.now);
             }
         }
     }
 
     /// Begins to follow a worker's speed for a toolchain that it has ready.
-    pub(super) fn follow_speed(&mut self, id: WorkerSessionId, toolchain: ToolchainId) {
-        let (Some(worker), Some(supply)) = (self.workers.get_mut(&id), self.supplies.get_mut(&toolchain)) else {
+    pub(super) fn follow_speed(&mut self, id: WorkerSessionId, scope: Scope) {
+        let (Some(worker), Some(supply)) = (self.workers.get_mut(&id), self.supplies.get_mut(&scope)) else {
             return;
         };
-        if !worker.speeds.contains_key(&toolchain) {
+        if !worker.speeds.contains_key(&scope) {
             let best_known = worker.speeds.values().max_by_key(|speed| speed.jobs());
             let speed = Speed::new(worker.hello.power_milli, worker.hello.slots, best_known, self.now);
             supply.pace.add(&speed);
-            worker.speeds.insert(toolchain, speed);
+            worker.speeds.insert(scope, speed);
         }
     }
 
     /// Gives a worker that joins what is known of its name, as far as it is set up as it was then.
-    pub(super) fn recall_speeds(&mut self, worker: &mut Worker, known: BTreeMap<ToolchainId, Speed>) {
-        for (toolchain, speed) in known {
+    pub(super) fn recall_speeds(&mut self, worker: &mut Worker, known: BTreeMap<Scope, Speed>) {
+        for (scope, speed) in known {
             if speed.is_of(worker.hello.power_milli, worker.hello.slots) {
-                worker.speeds.insert(toolchain, speed);
-            } else if let Some(supply) = self.supplies.get_mut(&toolchain) {
+                worker.speeds.insert(scope, speed);
+            } else if let Some(supply) = self.supplies.get_mut(&scope) {
                 supply.pace.remove(&speed);
             }
         }
     }
 
     /// Remembers the speeds of a worker that is gone.
-    pub(super) fn remember_speeds(&mut self, name: Name, speeds: BTreeMap<ToolchainId, Speed>) {
+    pub(super) fn remember_speeds(&mut self, name: Name, speeds: BTreeMap<Scope, Speed>) {
         if self.remembered.len() >= self.rules.workers_max
             && let Some((_, dropped)) = self.remembered.pop_first()
         {
-            for (toolchain, speed) in dropped {
-                if let Some(supply) = self.supplies.get_mut(&toolchain) {
+            for (scope, speed) in dropped {
+                if let Some(supply) = self.supplies.get_mut(&scope) {
                     supply.pace.remove(&speed);
                 }
             }

@@ -65,8 +65,8 @@ impl Scheduler {
 
     /// Returns the speed of a worker's slots when all are in use, for the toolchain that it is fastest with.
     fn speed_when_full(&self, worker: &Worker) -> u32 {
-        let told = worker.listed.keys().filter_map(|toolchain| {
-            let (speed, supply) = (worker.speeds.get(toolchain)?, self.supplies.get(toolchain)?);
+        let told = worker.listed.keys().filter_map(|scope| {
+            let (speed, supply) = (worker.speeds.get(scope)?, self.supplies.get(scope)?);
             Some(supply.pace.told_milli(speed.log(worker.hello.slots)))
         });
         told.max().unwrap_or(0)
@@ -75,8 +75,8 @@ impl Scheduler {
     /// Returns the speed of a worker's slots when all are in use, learned from the toolchain that ran there most.
     pub(super) fn learned_milli(&self, worker: &Worker) -> Option<u32> {
         let known = worker.speeds.iter().filter(|(_, speed)| speed.jobs() > 0);
-        let (toolchain, speed) = known.max_by_key(|(_, speed)| speed.jobs())?;
-        let supply = self.supplies.get(toolchain)?;
+        let (scope, speed) = known.max_by_key(|(_, speed)| speed.jobs())?;
+        let supply = self.supplies.get(scope)?;
         Some(supply.pace.told_milli(speed.log(worker.hello.slots)))
     }
 }

@@ -22,6 +22,7 @@ use crate::toolchains::golden::Golden;
 use crate::toolchains::manifest::{Manifest, ManifestError};
 
 mod files;
+mod pairs;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,8 @@
 //!    or the worker's loss;
 //! 4. while a want with a job waits for a toolchain, no worker that has it ready has a slot to give, unless the want is
 //!    looked at again at a set time; and while one waits, no place held ahead of need is out that it would rather have;
-//! 5. every want and every grant has a deadline.
+//! 5. every want and every grant has a deadline;
+//! 6. a grant that is not in use yet names a variant only while that is certified for the job's toolchain.
 
 use std::collections::BTreeMap;
 
@@ -21,11 +22,12 @@ use super::events::{Action, Drain, Event};
 use super::grants::GrantRecord;
 use super::moment::Moment;
 use super::rules::Rules;
+use super::scopes::{Scope, Scopes};
 use super::speed::Speed;
 use super::supplies::Supply;
 use super::timers::{Timer, Timers};
 use super::workers::Worker;
-use crate::ids::{AgentSessionId, GrantId, Name, ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, GrantId, Name, WorkerSessionId};
 
 /// The state machine.
 #[derive(Debug)]
@@ -40,10 +42,12 @@ pub struct Scheduler {
     /// What administrators decided in this life, also for workers that are away.
     pub(super) drains: BTreeMap<Name, Drain>,
     pub(super) grants: BTreeMap<GrantId, GrantRecord>,
-    pub(super) supplies: BTreeMap<ToolchainId, Supply>,
+    pub(super) supplies: BTreeMap<Scope, Supply>,
+    /// The catalogue, and who stands in for whom.
+    pub(super) scopes: Scopes,
     pub(super) timers: Timers,
     /// Speeds of workers that are gone, by name.
-    pub(super) remembered: BTreeMap<Name, BTreeMap<ToolchainId, Speed>>,
+    pub(super) remembered: BTreeMap<Name, BTreeMap<Scope, Speed>>,
     /// Whether anything that agents are told of the farm may have changed since they were.
     pub(super) outlook_changed: bool,
     /// Until then workers may still come (back), and no want is refused for lack of them.
@@ -71,6 +75,7 @@ impl Scheduler {
             drains: BTreeMap::new(),
             grants: BTreeMap::new(),
             supplies: BTreeMap::new(),
+            scopes: Scopes::default(),
             timers,
             remembered: BTreeMap::new(),
             outlook_changed: false,
@@ -100,6 +105,7 @@ impl Scheduler {
             Event::DrainSet(name, drain) => self.handle_drain(&name, drain),
             Event::ToolchainAdded(toolchain, host_kind) => self.handle_toolchain_added(toolchain, host_kind),
             Event::ToolchainRemoved(toolchain) => self.handle_toolchain_removed(toolchain),
+            Event::StandIns(table) => self.handle_stand_ins(table),
             Event::Tick => {}
         }
         self.time_outlook();
@@ -125,7 +131,7 @@ impl Scheduler {
                 Timer::Silence(worker) => self.handle_silence(worker),
                 Timer::Pause(worker) => self.handle_pause_over(worker),
                 Timer::Toolchain(worker, toolchain) => self.handle_failed_pause_over(worker, toolchain),
-                Timer::Look(toolchain) => self.serve_toolchain(toolchain),
+                Timer::Look(scope) => self.serve_scope(scope),
                 Timer::Outlook => self.tell_outlook(),
             }
         }

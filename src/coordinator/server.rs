@@ -12,8 +12,8 @@ use rustix::fs::FlockOperation;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 
-use super::driver::{self, DriverHandle};
-use super::events::{Event, HostKind};
+use super::driver::{self, Catalogue, DriverHandle};
+use super::events::{Event, HostKind, StandIn, StandIns};
 use super::registry::{Registry, RegistryError};
 use super::service::CoordinatorService;
 use super::settings::Settings;
@@ -76,9 +76,13 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
     })?;
     let known = registry.list().into_iter();
     let known = known.map(|record| (record.id, host_kind(record.manifest.host())));
-    let driver = driver::start(tasks, settings.rules.clone(), known.collect());
+    let catalogue = Catalogue {
+        toolchains: known.collect(),
+        stand_ins: stand_ins(&registry),
+    };
+    let driver = driver::start(tasks, settings.rules.clone(), catalogue);
     let (changes, changed) = mpsc::unbounded_channel();
-    tasks.spawn_until_cancelled(tell_changes(changed, driver.clone()));
+    tasks.spawn_until_cancelled(tell_changes(changed, driver.clone(), registry.clone(), tasks.clone()));
     let toolchains = ToolchainService::new(registry, tasks.clone(), changes).into_server();
     let service = CoordinatorService::new(driver.clone(), tasks.clone());
     let service = wire::coordinator_server::CoordinatorServer::new(service)
@@ -131,15 +135,34 @@ fn host_kind(host: Host) -> HostKind {
     HostKind(host.to_string())
 }
 
-/// Passes changes of the catalogue on to the scheduler.
-async fn tell_changes(mut changed: mpsc::UnboundedReceiver<CatalogueChange>, driver: DriverHandle) {
+/// Asks the registry who may stand in for whom. Blocks on nothing but its lock; compares golden objects.
+fn stand_ins(registry: &Registry) -> StandIns {
+    let of_host = |(host, (toolchain, level))| (host_kind(host), StandIn { toolchain, level });
+    let pairs = registry.pairs().into_iter();
+    pairs
+        .map(|(toolchain, by_host)| (toolchain, by_host.into_iter().map(of_host).collect()))
+        .collect()
+}
+
+/// Passes changes of the catalogue on to the scheduler. Who may stand in for whom is asked by this one task, after each
+/// change, so that an old answer never comes behind a new one.
+async fn tell_changes(
+    mut changed: mpsc::UnboundedReceiver<CatalogueChange>,
+    driver: DriverHandle,
+    registry: Arc<Registry>,
+    tasks: Tasks,
+) {
     while let Some(change) = changed.recv().await {
         let event = match change {
             CatalogueChange::Added(toolchain, host) => Event::ToolchainAdded(toolchain, host_kind(host)),
             CatalogueChange::Removed(toolchain) => Event::ToolchainRemoved(toolchain),
         };
-        if driver.tell(event).await.is_err() {
-            return;
+        let registry = registry.clone();
+        let table = tasks.blocking(move || stand_ins(&registry)).await;
+        for event in [event, Event::StandIns(table)] {
+            if driver.tell(event).await.is_err() {
+                return;
+            }
         }
     }
 }

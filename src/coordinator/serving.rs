@@ -11,9 +11,10 @@ use super::agents::{Agent, Waiting};
 use super::events::Purpose;
 use super::placement::{self, Choice, Need, PLACES_MAX, Places, Seat};
 use super::scheduler::Scheduler;
+use super::scopes::Scope;
 use super::supplies::{Class, Supply};
 use super::timers::Timer;
-use crate::ids::{AgentSessionId, Name, RequestId, ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, Name, RequestId, WorkerSessionId};
 
 /// How many workers of each class are looked at, the fastest first, while few wants wait and else: with many, any slot is
 /// as good as its speed.
@@ -72,16 +73,16 @@ enum Step {
 
 impl Scheduler {
     /// Serves what waits for `toolchain` while there is room.
-    pub(super) fn serve_toolchain(&mut self, toolchain: ToolchainId) {
+    pub(super) fn serve_scope(&mut self, scope: Scope) {
         let mut plan = Plan::default();
-        while self.serve_one(toolchain, &mut plan) {}
-        self.time_look(toolchain, &plan);
+        while self.serve_one(scope, &mut plan) {}
+        self.time_look(scope, &plan);
     }
 
     /// Serves a want that has just come. Those that wait already were looked at when the slots beside which they wait
     /// became open, so only this one is.
-    pub(super) fn serve_arrival(&mut self, toolchain: ToolchainId, id: AgentSessionId, request: RequestId) {
-        let Some(supply) = self.supplies.get(&toolchain) else {
+    pub(super) fn serve_arrival(&mut self, scope: Scope, id: AgentSessionId, request: RequestId) {
+        let Some(supply) = self.supplies.get(&scope) else {
             return;
         };
         let waiting = self
@@ -93,58 +94,58 @@ impl Scheduler {
                 if waiting.purpose == Purpose::Job && supply.jobs_waiting() > 1 && supply.has(Class::Open) =>
             {
                 let mut plan = Plan {
-                    seats: self.seats(toolchain, supply, Class::Open),
+                    seats: self.seats(scope, supply, Class::Open),
                     behind: supply.backlog_before(waiting),
                     ..Plan::default()
                 };
-                match self.try_job(toolchain, supply, (id, agent, waiting), &mut plan) {
+                match self.try_job(scope, supply, (id, agent, waiting), &mut plan) {
                     Some(Step::Give(id, request, worker)) => self.give(id, request, worker),
                     Some(Step::Recall(worker)) => drop(self.recall_from(worker)),
                     None => {}
                 }
             }
-            _ => self.serve_toolchain(toolchain),
+            _ => self.serve_scope(scope),
         }
     }
 
     /// Gives a worker's open slots to what waits for any of its toolchains.
     pub(super) fn serve_worker(&mut self, id: WorkerSessionId) {
         let Some(worker) = self.workers.get(&id) else { return };
-        let waits = |toolchain: &ToolchainId| self.supplies.get(toolchain).is_some_and(Supply::has_waiting);
-        let mut plans: Vec<(ToolchainId, Plan)> = worker
+        let waits = |scope: &Scope| self.supplies.get(scope).is_some_and(Supply::has_waiting);
+        let mut plans: Vec<(Scope, Plan)> = worker
             .listed
             .keys()
-            .filter(|toolchain| waits(toolchain))
-            .map(|toolchain| (*toolchain, Plan::of(id)))
+            .filter(|scope| waits(scope))
+            .map(|scope| (*scope, Plan::of(id)))
             .collect();
         let mut served = Vec::new();
         while !plans.is_empty() {
             // Across toolchains as within one: whoever holds least comes first.
-            let head = |toolchain: &ToolchainId| self.supplies.get(toolchain).and_then(Supply::head);
+            let head = |scope: &Scope| self.supplies.get(scope).and_then(Supply::head);
             let key = |index: &usize| head(&plans[*index].0).map_or((true, None), |head| (false, Some(head)));
             let Some(index) = (0..plans.len()).min_by_key(key) else {
                 break;
             };
-            let (toolchain, plan) = &mut plans[index];
-            let toolchain = *toolchain;
-            if !self.serve_one(toolchain, plan) {
+            let (scope, plan) = &mut plans[index];
+            let scope = *scope;
+            if !self.serve_one(scope, plan) {
                 served.push(plans.swap_remove(index));
             } else if plans.len() > 1 {
                 // Seats are shared between toolchains; the others' pictures of them are stale.
                 for (other, plan) in &mut plans {
-                    if *other != toolchain {
+                    if *other != scope {
                         (plan.seats, plan.complete) = (Vec::new(), false);
                     }
                 }
             }
         }
-        for (toolchain, plan) in served {
-            self.time_look(toolchain, &plan);
+        for (scope, plan) in served {
+            self.time_look(scope, &plan);
         }
     }
 
-    fn time_look(&mut self, toolchain: ToolchainId, plan: &Plan) {
-        let Some(supply) = self.supplies.get(&toolchain) else {
+    fn time_look(&mut self, scope: Scope, plan: &Plan) {
+        let Some(supply) = self.supplies.get(&scope) else {
             return;
         };
         if supply.jobs_waiting() > 0 && supply.has(Class::Open) {
@@ -152,14 +153,14 @@ impl Scheduler {
                 .again
                 .map_or(LOOK_MOST, |again| Duration::from_secs_f64(again.clamp(0.0, 1.0)));
             let at = self.now.after(again.clamp(LOOK_LEAST, LOOK_MOST));
-            self.timers.set(Timer::Look(toolchain), at);
+            self.timers.set(Timer::Look(scope), at);
         } else {
-            self.timers.clear(Timer::Look(toolchain));
+            self.timers.clear(Timer::Look(scope));
         }
     }
 
-    fn serve_one(&mut self, toolchain: ToolchainId, plan: &mut Plan) -> bool {
-        let Some(supply) = self.supplies.get(&toolchain) else {
+    fn serve_one(&mut self, scope: Scope, plan: &mut Plan) -> bool {
+        let Some(supply) = self.supplies.get(&scope) else {
             return false;
         };
         let open = match plan.only {
@@ -175,7 +176,7 @@ impl Scheduler {
         let step = match supply.jobs_waiting() {
             0 if open => self.next_beside_jobs(supply),
             0 => None,
-            _ => self.next_job(toolchain, supply, plan),
+            _ => self.next_job(scope, supply, plan),
         };
         match step {
             Some(Step::Give(agent, request, worker)) => {
@@ -215,12 +216,12 @@ impl Scheduler {
     }
 
     /// Finds the next job that had better start now, in order of whose turn it is.
-    fn next_job(&self, toolchain: ToolchainId, supply: &Supply, plan: &mut Plan) -> Option<Step> {
+    fn next_job(&self, scope: Scope, supply: &Supply, plan: &mut Plan) -> Option<Step> {
         let queue = supply.queue(Purpose::Job);
         if plan.seats.is_empty() {
             plan.seats = match plan.only {
-                Some(id) => self.seat(toolchain, supply, id).into_iter().collect(),
-                None => self.seats(toolchain, supply, Class::Open),
+                Some(id) => self.seat(scope, supply, id).into_iter().collect(),
+                None => self.seats(scope, supply, Class::Open),
             };
         }
         let few = queue.len() <= FEW_WANTS;
@@ -237,7 +238,7 @@ impl Scheduler {
                 if plan.held.len() >= look_max {
                     return None;
                 }
-                if let Some(step) = self.try_job(toolchain, supply, (id, agent, waiting), plan) {
+                if let Some(step) = self.try_job(scope, supply, (id, agent, waiting), plan) {
                     return Some(step);
                 }
             }
@@ -248,7 +249,7 @@ impl Scheduler {
     /// Decides for one job, given what those before it do.
     fn try_job(
         &self,
-        toolchain: ToolchainId,
+        scope: Scope,
         supply: &Supply,
         (id, agent, waiting): (AgentSessionId, &Agent, &Waiting),
         plan: &mut Plan,
@@ -290,7 +291,7 @@ impl Scheduler {
             _ => {
                 if !plan.complete {
                     let more = [Class::Spare, Class::Taken];
-                    let more = more.map(|class| self.seats(toolchain, supply, class));
+                    let more = more.map(|class| self.seats(scope, supply, class));
                     plan.seats.extend(more.into_iter().flatten());
                     plan.complete = true;
                 }
@@ -335,7 +336,7 @@ impl Scheduler {
         backlog + goes_on.unwrap_or(0.0)
     }
 
-    fn seats(&self, toolchain: ToolchainId, supply: &Supply, class: Class) -> Vec<Seat<WorkerSessionId>> {
+    fn seats(&self, scope: Scope, supply: &Supply, class: Class) -> Vec<Seat<WorkerSessionId>> {
         let look_max = match supply.jobs_waiting() {
             // Enough to prefer a worker that has the tree.
             1 if class == Class::Open => SEATS_LOOK_FEW / 2,
@@ -343,12 +344,12 @@ impl Scheduler {
             _ => SEATS_LOOK_MANY,
         };
         let listed = supply.of_class(class).take(look_max);
-        listed.filter_map(|id| self.seat(toolchain, supply, id)).collect()
+        listed.filter_map(|id| self.seat(scope, supply, id)).collect()
     }
 
-    fn seat(&self, toolchain: ToolchainId, supply: &Supply, id: WorkerSessionId) -> Option<Seat<WorkerSessionId>> {
+    fn seat(&self, scope: Scope, supply: &Supply, id: WorkerSessionId) -> Option<Seat<WorkerSessionId>> {
         let worker = self.workers.get(&id)?;
-        let speed = worker.speeds.get(&toolchain)?;
+        let speed = worker.speeds.get(&scope)?;
         let open = worker.open_slots(self.now) as usize;
         let spare = worker.spares.len();
         let mut places: Places = std::iter::repeat_n(0.0, (open + spare).min(PLACES_MAX)).collect();

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::agents::Waiting;
-use super::events::{Action, Drain, Effort, HostKind, Purpose, ToolchainNews, Want};
+use super::events::{Action, Effort, HostKind, Purpose, ToolchainNews, Want};
 use super::fairness::Share;
 use super::queue::Queue;
 use super::scheduler::Scheduler;
+use super::scopes::Scope;
 use super::speed::{Pace, Speed, WORK_MOST};
 use super::timers::Timer;
 use super::workers::{Holding, Origin, Worker};
@@ -27,7 +28,7 @@ const TYPICAL_WORK_US: f64 = 1.2e6;
 /// Weight of the newest in that mean.
 const TYPICAL_NEWEST: f64 = 0.05;
 
-/// One toolchain of the catalogue: who has it, and who waits for it.
+/// One scope of a toolchain: who has a tool for its jobs, and what waits for it.
 #[derive(Debug)]
 pub(super) struct Supply {
     pub host_kind: HostKind,
@@ -54,7 +55,7 @@ pub(super) struct Supply {
 }
 
 impl Supply {
-    fn new(host_kind: HostKind) -> Self {
+    pub fn new(host_kind: HostKind) -> Self {
         Self {
             host_kind,
             queues: Default::default(),
@@ -220,7 +221,7 @@ impl Supply {
         self.of_class(class).next().is_some()
     }
 
-    fn put(&mut self, id: WorkerSessionId, worker: &Worker, holding: &Holding) {
+    pub fn put(&mut self, id: WorkerSessionId, worker: &Worker, holding: &Holding) {
         match holding {
             Holding::Looking { .. } => {
                 self.looking.insert(id);
@@ -238,7 +239,7 @@ impl Supply {
         }
     }
 
-    fn take_out(&mut self, id: WorkerSessionId, worker: &Worker, listing: Option<Listing>) {
+    pub fn take_out(&mut self, id: WorkerSessionId, worker: &Worker, listing: Option<Listing>) {
         self.looking.remove(&id);
         self.ready.remove(&id);
         self.move_listed(id, listing, None);
@@ -301,9 +302,11 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        for toolchain in worker.holdings.keys() {
-            if let Some(supply) = self.supplies.get_mut(toolchain) {
-                supply.take_out(id, worker, worker.listed.get(toolchain).copied());
+        for tool in worker.holdings.keys() {
+            for scope in worker.scopes_of(*tool, &self.scopes) {
+                if let Some(supply) = self.supplies.get_mut(&scope) {
+                    supply.take_out(id, worker, worker.listed.get(&scope).copied());
+                }
             }
         }
         worker.listed.clear();
@@ -314,34 +317,51 @@ impl Scheduler {
         self.unlist(id);
         self.note_outlook();
         let Some(worker) = self.workers.get(&id) else { return };
-        let toolchains: Vec<ToolchainId> = worker.holdings.keys().copied().collect();
+        let held = worker.holdings.iter();
+        let held = held.flat_map(|(tool, holding)| {
+            let scopes = worker.scopes_of(*tool, &self.scopes);
+            scopes.into_iter().map(move |scope| (scope, holding))
+        });
+        let held: Vec<(Scope, &Holding)> = held.collect();
+        let scopes: Vec<Scope> = held.iter().map(|(scope, _)| *scope).collect();
         if worker.is_usable() {
-            for (toolchain, holding) in &worker.holdings {
-                if let Some(supply) = self.supplies.get_mut(toolchain) {
+            for (scope, holding) in held {
+                if let Some(supply) = self.supplies.get_mut(&scope) {
                     supply.put(id, worker, holding);
                 }
             }
             self.relist_open_slots(id);
             self.serve_worker(id);
         }
-        for toolchain in toolchains {
-            self.order_fetches(toolchain);
-            self.refuse_if_hopeless(toolchain);
+        for scope in scopes {
+            self.order_fetches(scope);
+            self.refuse_if_hopeless(scope);
         }
     }
 
     /// Changes how a worker stands with a toolchain, and asks it what has to be asked.
     pub(super) fn set_holding(&mut self, id: WorkerSessionId, toolchain: ToolchainId, holding: Holding) {
-        let Some(supply) = self.supplies.get_mut(&toolchain) else {
+        if self.scopes.host_of(toolchain).is_none() {
             return;
-        };
+        }
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        let listing = worker.listed.remove(&toolchain);
-        supply.take_out(id, worker, listing);
-        if worker.is_usable() {
-            supply.put(id, worker, &holding);
+        let mut scopes = worker.scopes_of(toolchain, &self.scopes);
+        scopes.retain(|scope| self.supplies.contains_key(scope));
+        for scope in &scopes {
+            let Some(supply) = self.supplies.get_mut(scope) else {
+                continue;
+            };
+            let listing = worker.listed.remove(scope);
+            supply.take_out(id, worker, listing);
+            if worker.is_usable() {
+                supply.put(id, worker, &holding);
+            }
+            match holding.is_ready() {
+                true => worker.serves.insert(*scope, toolchain),
+                false => worker.serves.remove(scope),
+            };
         }
         let linked = worker.is_linked();
         let effort = match &holding {
@@ -352,7 +372,9 @@ impl Scheduler {
         let ready = holding.is_ready();
         worker.holdings.insert(toolchain, holding);
         if ready {
-            self.follow_speed(id, toolchain);
+            for scope in scopes {
+                self.follow_speed(id, scope);
+            }
             self.relist_open_slots(id);
         }
         if let Some(effort) = effort
@@ -368,9 +390,9 @@ impl Scheduler {
         let Some(worker) = self.workers.get(&id) else { return };
         let host_kind = worker.hello.host_kind.clone();
         let has = |toolchain: &ToolchainId| ready.contains(toolchain);
-        let of_interest = self.supplies.iter();
-        let of_interest = of_interest.filter(|(toolchain, supply)| has(toolchain) || supply.host_kind == host_kind);
-        let mut toolchains: Vec<ToolchainId> = of_interest.map(|(toolchain, _)| *toolchain).collect();
+        let of_interest = self.scopes.catalogue();
+        let of_interest = of_interest.filter(|(toolchain, runs_on)| has(toolchain) || **runs_on == host_kind);
+        let mut toolchains: Vec<ToolchainId> = of_interest.map(|(toolchain, _)| toolchain).collect();
         toolchains.sort_by_key(|toolchain| !has(toolchain));
         toolchains.truncate(self.rules.toolchains_per_worker_max);
         for toolchain in toolchains {
@@ -384,11 +406,13 @@ impl Scheduler {
     }
 
     pub(super) fn handle_toolchain_added(&mut self, toolchain: ToolchainId, host_kind: HostKind) {
-        if self.supplies.len() >= self.rules.toolchains_max && !self.supplies.contains_key(&toolchain) {
+        let known = self.scopes.host_of(toolchain).is_some();
+        if self.scopes.catalogue().count() >= self.rules.toolchains_max && !known {
             return;
         }
+        self.scopes.add(toolchain, host_kind.clone());
         let new = || Supply::new(host_kind.clone());
-        self.supplies.entry(toolchain).or_insert_with(new);
+        self.supplies.entry(Scope::Own(toolchain)).or_insert_with(new);
         for id in self.linked_of_kind(&host_kind) {
             let Some(worker) = self.workers.get(&id) else { continue };
             let ask = match worker.holdings.get(&toolchain) {
@@ -404,23 +428,28 @@ impl Scheduler {
     }
 
     pub(super) fn handle_toolchain_removed(&mut self, toolchain: ToolchainId) {
-        let message = format!("toolchain {} was removed", toolchain.0.short());
-        self.refuse_waiting(
-            toolchain,
-            &Refusal {
-                kind: RefusalKind::NoToolchain,
-                message,
-            },
-        );
-        self.supplies.remove(&toolchain);
-        self.timers.clear(Timer::Look(toolchain));
-        for speeds in self.remembered.values_mut() {
-            speeds.remove(&toolchain);
+        self.remove_stand_ins(toolchain);
+        let refusal = Refusal {
+            kind: RefusalKind::NoToolchain,
+            message: format!("toolchain {} was removed", toolchain.0.short()),
+        };
+        for scope in [Scope::Own(toolchain), Scope::Variants(toolchain)] {
+            self.refuse_waiting(scope, &refusal);
+            self.supplies.remove(&scope);
+            self.timers.clear(Timer::Look(scope));
+            for speeds in self.remembered.values_mut() {
+                speeds.remove(&scope);
+            }
+            for worker in self.workers.values_mut() {
+                worker.speeds.remove(&scope);
+                worker.listed.remove(&scope);
+                worker.serves.remove(&scope);
+            }
         }
+        self.scopes.remove(toolchain);
         for (id, worker) in &mut self.workers {
             worker.holdings.remove(&toolchain);
-            worker.speeds.remove(&toolchain);
-            worker.listed.remove(&toolchain);
+            worker.uncertified.remove(&toolchain);
             self.timers.clear(Timer::Toolchain(*id, toolchain));
         }
     }
@@ -448,8 +477,10 @@ impl Scheduler {
         };
         self.set_holding(id, toolchain, holding);
         self.serve_worker(id);
-        self.order_fetches(toolchain);
-        self.refuse_if_hopeless(toolchain);
+        for scope in self.scopes_at(id, toolchain) {
+            self.order_fetches(scope);
+            self.refuse_if_hopeless(scope);
+        }
     }
 
     pub(super) fn handle_failed_pause_over(&mut self, id: WorkerSessionId, toolchain: ToolchainId) {
@@ -457,16 +488,18 @@ impl Scheduler {
         if let Some(Holding::Failed { pauses, .. }) = worker.holdings.get(&toolchain) {
             let failures = Some(pauses.clone());
             self.set_holding(id, toolchain, Holding::Fetchable { failures });
-            self.order_fetches(toolchain);
+            for scope in self.scopes_at(id, toolchain) {
+                self.order_fetches(scope);
+            }
         }
     }
 
-    /// Orders fetches while more wants wait for a toolchain than those under way will serve, the most capable worker
+    /// Orders fetches while more wants wait in a scope than those under way will serve, the most capable worker
     /// first. Wants only ever wait when no ready worker has an open slot.
-    pub(super) fn order_fetches(&mut self, toolchain: ToolchainId) {
-        self.order_bound_fetches(toolchain);
+    pub(super) fn order_fetches(&mut self, scope: Scope) {
+        self.order_bound_fetches(scope);
         loop {
-            let Some(supply) = self.supplies.get(&toolchain) else {
+            let Some(supply) = self.supplies.get(&scope) else {
                 return;
             };
             let coming: usize = supply.fetching.values().map(|slots| *slots as usize).sum();
@@ -476,12 +509,15 @@ impl Scheduler {
             let Some((_, id)) = supply.fetchable.first().copied() else {
                 return;
             };
-            let holding = self.workers.get(&id).and_then(|worker| worker.holdings.get(&toolchain));
-            let Some(Holding::Fetchable { failures }) = holding else {
+            let Some(worker) = self.workers.get(&id) else { return };
+            let Some(tool) = self.tool_of(scope, worker) else {
+                return;
+            };
+            let Some(Holding::Fetchable { failures }) = worker.holdings.get(&tool) else {
                 return;
             };
             let (asked, failures) = (self.now, failures.clone());
-            self.set_holding(id, toolchain, Holding::Fetching { asked, failures });
+            self.set_holding(id, tool, Holding::Fetching { asked, failures });
         }
     }
 
@@ -508,71 +544,31 @@ impl Scheduler {
     }
 
     pub(super) fn refuse_what_has_no_worker(&mut self) {
-        let toolchains: Vec<ToolchainId> = self.supplies.keys().copied().collect();
-        for toolchain in toolchains {
-            self.refuse_if_hopeless(toolchain);
+        let scopes: Vec<Scope> = self.supplies.keys().copied().collect();
+        for scope in scopes {
+            self.refuse_if_hopeless(scope);
         }
     }
 
-    fn refuse_if_hopeless(&mut self, toolchain: ToolchainId) {
+    pub(super) fn refuse_if_hopeless(&mut self, scope: Scope) {
         let hopeless = |supply: &Supply| supply.is_hopeless() && !supply.all_waiting().is_empty();
-        if self.now >= self.settled_at && self.supplies.get(&toolchain).is_some_and(hopeless) {
-            let refusal = self.why_hopeless(toolchain);
-            self.refuse_waiting(toolchain, &refusal);
+        if self.now >= self.settled_at && self.supplies.get(&scope).is_some_and(hopeless) {
+            let refusal = self.why_hopeless(scope);
+            self.refuse_waiting(scope, &refusal);
         }
         if self.now >= self.settled_at {
-            for (agent, request, refusal) in self.bound_in_vain(toolchain) {
+            for (agent, request, refusal) in self.bound_in_vain(scope) {
                 self.take_waiting(agent, request);
                 self.act(Action::Refuse(agent, request, refusal));
             }
         }
     }
 
-    fn refuse_waiting(&mut self, toolchain: ToolchainId, refusal: &Refusal) {
-        let waiting = self.supplies.get(&toolchain).map(Supply::all_waiting);
+    fn refuse_waiting(&mut self, scope: Scope, refusal: &Refusal) {
+        let waiting = self.supplies.get(&scope).map(Supply::all_waiting);
         for (agent, request) in waiting.unwrap_or_default() {
             self.take_waiting(agent, request);
             self.act(Action::Refuse(agent, request, refusal.clone()));
         }
-    }
-
-    /// Says why no worker can serve a toolchain.
-    pub(super) fn why_hopeless(&self, toolchain: ToolchainId) -> Refusal {
-        let short = toolchain.0.short();
-        let Some(supply) = self.supplies.get(&toolchain) else {
-            return Refusal {
-                kind: RefusalKind::NoToolchain,
-                message: format!("toolchain {short} is not known to the coordinator"),
-            };
-        };
-        let holders = self.workers.values().filter_map(|worker| {
-            let holding = worker.holdings.get(&toolchain)?;
-            worker.is_linked().then_some((worker, holding))
-        });
-        let (mut drained, mut failed) = (0, Vec::new());
-        for (worker, holding) in holders {
-            match holding {
-                Holding::Failed { message, .. } => failed.push(format!("`{}`: {message}", worker.hello.name)),
-                _ if worker.drain == Drain::On || !worker.is_usable() => drained += 1,
-                _ => {}
-            }
-        }
-        let (kind, message) = match (drained, failed.first()) {
-            (0, None) => {
-                let kind = &supply.host_kind.0;
-                let message = format!("no worker of kind `{kind}`, which toolchain {short} runs on, is connected");
-                (RefusalKind::NoToolchain, message)
-            }
-            (0, Some(first)) => {
-                let count = failed.len();
-                let message = format!("{count} of {count} workers cannot get toolchain {short}; {first}");
-                (RefusalKind::NoToolchain, message)
-            }
-            (drained, _) => {
-                let message = format!("workers that could serve toolchain {short} take no jobs now: {drained}");
-                (RefusalKind::Busy, message)
-            }
-        };
-        Refusal { kind, message }
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::moment::Moment;
+use super::scopes::Scope;
 use crate::ids::{AgentSessionId, GrantId, RequestId, ToolchainId, WorkerSessionId};
 
 /// What comes due.
@@ -22,8 +23,8 @@ pub(super) enum Timer {
     Pause(WorkerSessionId),
     /// A worker that could not get a toolchain may try again.
     Toolchain(WorkerSessionId, ToolchainId),
-    /// Wants for a toolchain wait beside open slots for better ones, which should have come by now.
-    Look(ToolchainId),
+    /// Wants of a scope wait beside open slots for better ones, which should have come by now.
+    Look(Scope),
     /// Agents may be told how the farm is.
     Outlook,
 }

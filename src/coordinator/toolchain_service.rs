@@ -214,6 +214,23 @@ impl wire::toolchains_server::Toolchains for ToolchainService {
         }))
     }
 
+    async fn fetch_golden(
+        &self,
+        request: Request<wire::FetchGoldenRequest>,
+    ) -> Result<Response<wire::GoldenSet>, Status> {
+        let id = convert::toolchain_from_wire(&request.into_inner().toolchain)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let found = self.registry.golden(id);
+        let golden = found.ok_or_else(|| status_of(&RegistryError::Unknown(id.to_string())))?;
+        let objects = golden.objects().iter().map(|(unit, object)| wire::GoldenObject {
+            unit: unit.clone(),
+            object: object.clone(),
+        });
+        Ok(Response::new(wire::GoldenSet {
+            golden: objects.collect(),
+        }))
+    }
+
     type FetchBundleStream = Chunks;
 
     async fn fetch_bundle(&self, request: Request<wire::FetchBundleRequest>) -> Result<Response<Chunks>, Status> {

@@ -8,6 +8,7 @@ use super::events::{AgentHello, Drain, Leaving, WorkerHello};
 use super::grants::{GrantState, Spare};
 use super::health::Trust;
 use super::scheduler::Scheduler;
+use super::scopes::Scope;
 use super::workers::{Holding, Origin, Worker};
 use crate::ids::{GrantId, ToolchainId};
 
@@ -120,7 +121,7 @@ impl Scheduler {
                 grant: *grant,
                 worker: worker.map(|worker| worker.hello.name.to_string()).unwrap_or_default(),
                 host: agent.map(|agent| agent.hello.host.clone()).unwrap_or_default(),
-                toolchain: record.toolchain,
+                toolchain: record.scope.map(Scope::toolchain),
                 age: self.now.since(record.given),
             }
         });

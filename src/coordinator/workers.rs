@@ -3,7 +3,7 @@
 //! A record is kept per name. When a session breaks the record stays for a while, without getting jobs, and a new
 //! session of that name takes it over with what still runs; after that the worker is lost and its grants with it.
 //! Invariant: `grants` are those that take a slot here, each of them in `spares` or `ends` unless it was called back, and
-//! `listed` is how the worker stands in the lists of its ready toolchains.
+//! `listed` is how the worker stands in the lists of the scopes that it serves.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use super::grants::{GrantRecord, GrantState, Spare};
 use super::health::{Health, Trust};
 use super::moment::Moment;
 use super::scheduler::Scheduler;
+use super::scopes::{Scope, Scopes};
 use super::speed::Speed;
 use super::supplies::{Class, Listing};
 use super::timers::Timer;
 use crate::ids::{GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
+use crate::job::Variants;
 use crate::runtime::backoff::Backoff;
 
 /// Highest power that counts, thousandths: a thousand reference cores in one slot is a typing error.
@@ -44,14 +46,18 @@ pub(super) struct Worker {
     /// Ended by the agent's word, and perhaps in a report that was on its way then.
     pub ended: VecDeque<GrantId>,
     pub holdings: BTreeMap<ToolchainId, Holding>,
-    /// How fast it is for the toolchains that it has or had.
-    pub speeds: BTreeMap<ToolchainId, Speed>,
+    /// Toolchains that it has found unfit to stand in for others.
+    pub uncertified: BTreeSet<ToolchainId>,
+    /// The scopes that it has a tool ready for, with the tool.
+    pub serves: BTreeMap<Scope, ToolchainId>,
+    /// How fast it is in the scopes that it serves or served.
+    pub speeds: BTreeMap<Scope, Speed>,
     pub report_newest: u64,
     pub memory_available_bytes: u64,
     /// Predicted memory of the jobs given since the last report.
     pub memory_promised_bytes: u64,
     pub memory_pressure_milli: u32,
-    pub listed: BTreeMap<ToolchainId, Listing>,
+    pub listed: BTreeMap<Scope, Listing>,
     pub jobs_done: u64,
     pub faults: u64,
 }
@@ -101,6 +107,8 @@ impl Worker {
             ends: BTreeSet::new(),
             ended: VecDeque::new(),
             holdings: BTreeMap::new(),
+            uncertified: BTreeSet::new(),
+            serves: BTreeMap::new(),
             speeds: BTreeMap::new(),
             report_newest: 0,
             memory_promised_bytes: 0,
@@ -162,6 +170,20 @@ impl Worker {
     /// Whether its jobs wait for memory so much that another one would only slow them down.
     fn is_pressed(&self) -> bool {
         self.memory_pressure_milli > PRESSURE_MILLI_MAX
+    }
+
+    /// Whether it may run jobs of other toolchains with `tool`.
+    pub fn stands_in_with(&self, tool: ToolchainId) -> bool {
+        self.hello.variants == Variants::Certified && !self.uncertified.contains(&tool)
+    }
+
+    /// Returns the scopes whose jobs it runs with `tool`.
+    pub fn scopes_of(&self, tool: ToolchainId, scopes: &Scopes) -> Vec<Scope> {
+        let mut of_tool = scopes.of_tool(tool, &self.hello.host_kind);
+        if !self.stands_in_with(tool) {
+            of_tool.retain(|scope| scope.toolchain() == tool);
+        }
+        of_tool
     }
 
     /// Remembers a grant whose end was heard of from its agent, so that a report which is older than that does not
@@ -266,7 +288,8 @@ impl Scheduler {
                 request: RequestId(0),
                 build: Arc::from(""),
                 worker: id,
-                toolchain: None,
+                scope: None,
+                tool: None,
                 given: self.now,
                 power_milli: worker.hello.power_milli,
                 state: GrantState::Running,
@@ -436,22 +459,19 @@ impl Scheduler {
         let class = worker.class(self.now);
         let jobs = worker.jobs();
         let Worker {
-            holdings,
-            speeds,
-            listed,
-            ..
+            serves, speeds, listed, ..
         } = worker;
-        for (toolchain, _) in holdings.iter().filter(|(_, held)| held.is_ready()) {
-            let speed = speeds.get(toolchain);
+        for scope in serves.keys() {
+            let speed = speeds.get(scope);
             let listing = class
                 .zip(speed)
                 .map(|(class, speed)| Listing::new(class, speed, jobs + 1));
             let before = match listing {
-                Some(listing) => listed.insert(*toolchain, listing),
-                None => listed.remove(toolchain),
+                Some(listing) => listed.insert(*scope, listing),
+                None => listed.remove(scope),
             };
             if before != listing
-                && let Some(supply) = self.supplies.get_mut(toolchain)
+                && let Some(supply) = self.supplies.get_mut(scope)
             {
                 supply.move_listed(id, before, listing);
             }

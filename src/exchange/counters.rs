@@ -25,6 +25,10 @@ pub struct Counters {
     pub local_by_reason: BTreeMap<String, u64>,
     /// Remote ones, by worker.
     pub remote_by_worker: BTreeMap<String, u64>,
+    /// Remote ones that ran on a variant of their toolchain, by the variant's kind of host.
+    pub remote_by_variant: BTreeMap<String, u64>,
+    /// Jobs that may not run on the variants of their toolchain, by reason.
+    pub own_only_by_reason: BTreeMap<String, u64>,
     /// Attempts that did not work and were followed by another, by reason.
     pub fallbacks_by_reason: BTreeMap<String, u64>,
     /// Jobs answered from a cache.
@@ -55,6 +59,8 @@ impl Default for Counters {
             remote_by_mode: BTreeMap::from([(Mode::A, 0), (Mode::B, 0)]),
             local_by_reason: BTreeMap::new(),
             remote_by_worker: BTreeMap::new(),
+            remote_by_variant: BTreeMap::new(),
+            own_only_by_reason: BTreeMap::new(),
             fallbacks_by_reason: BTreeMap::new(),
             cache_hits: 0,
             failed: 0,
@@ -77,11 +83,17 @@ impl Counters {
                 self.remote += 1;
                 *self.remote_by_mode.entry(*mode).or_default() += 1;
                 *self.remote_by_worker.entry(worker.clone()).or_default() += 1;
+                if let Some(variant) = &record.variant {
+                    *self.remote_by_variant.entry(variant.host.clone()).or_default() += 1;
+                }
             }
             Ran::Local { reason } => {
                 self.local += 1;
                 *self.local_by_reason.entry(reason.clone()).or_default() += 1;
             }
+        }
+        if let Some(reason) = &record.own_only {
+            *self.own_only_by_reason.entry(reason.clone()).or_default() += 1;
         }
         for reason in &record.fallbacks {
             *self.fallbacks_by_reason.entry(reason.clone()).or_default() += 1;
@@ -104,6 +116,8 @@ impl Counters {
         add_map(&mut self.remote_by_mode, &other.remote_by_mode);
         add_map(&mut self.local_by_reason, &other.local_by_reason);
         add_map(&mut self.remote_by_worker, &other.remote_by_worker);
+        add_map(&mut self.remote_by_variant, &other.remote_by_variant);
+        add_map(&mut self.own_only_by_reason, &other.own_only_by_reason);
         add_map(&mut self.fallbacks_by_reason, &other.fallbacks_by_reason);
         self.cache_hits += other.cache_hits;
         self.failed += other.failed;

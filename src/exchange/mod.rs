@@ -23,7 +23,7 @@ pub mod settings;
 pub use build::{BuildSummary, BuildTrace};
 pub use complaint::Complaint;
 pub use counters::Counters;
-pub use record::{JobRecord, Mode, Phase, Race, Ran};
+pub use record::{JobRecord, Mode, Phase, Race, Ran, Variant};
 pub use report::{AgentReport, ReportedFarm, ReportedJob, Statistics};
 
 use crate::ids::Name;

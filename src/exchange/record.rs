@@ -39,8 +39,25 @@ pub struct JobRecord {
     /// Set when it took so long that a second copy of it was started elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub race: Option<Race>,
+    /// The variant of its toolchain that it ran on, or was last tried on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
+    /// Why it kept to its own toolchain although that has variants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_only: Option<String>,
     /// More for `rdcc why`: why a fallback happened, both lists of a differing include closure, ….
     pub notes: Vec<String>,
+}
+
+/// A variant of a toolchain, which stands in for it on another kind of host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variant {
+    /// The start of its identity.
+    pub toolchain: String,
+    /// What it runs on.
+    pub host: String,
+    /// How equal its objects are to the toolchain's own.
+    pub level: String,
 }
 
 /// One phase of a job.
@@ -122,6 +139,8 @@ impl JobRecord {
             bytes_received: 0,
             cached: false,
             race: None,
+            variant: None,
+            own_only: None,
             notes: Vec::new(),
         }
     }

@@ -12,6 +12,8 @@ use super::wire;
 use crate::digest::{Digest, DigestError};
 use crate::ids::{GrantId, JobId, ToolchainId};
 use crate::job::{Input, InputKind, JobSpec, Limits, Outcome, Refusal, RefusalKind, Status, Terminal, Usage};
+use crate::toolchains::definition::Language;
+use crate::toolchains::profile::{self, Question, RunAs};
 
 /// Longest path, bytes (`PATH_MAX` of Linux).
 pub const PATH_BYTES_MAX: usize = 4096;
@@ -73,6 +75,8 @@ pub struct RunRequest {
     pub inputs: Vec<u32>,
     /// Whether outputs may come back compressed.
     pub compress: Compress,
+    /// Set when the job runs on a variant of its toolchain.
+    pub run_as: Option<RunAs>,
 }
 
 /// Whether content may travel compressed.
@@ -236,7 +240,43 @@ pub fn run_to_wire(run: &RunRequest) -> wire::Run {
             output_bytes: spec.limits.output_bytes.unwrap_or(0),
         }),
         compress: run.compress == Compress::Allowed,
+        as_variant: run.run_as.as_ref().map(run_as_to_wire),
     }
+}
+
+fn run_as_to_wire(run_as: &RunAs) -> wire::AsVariant {
+    let question = &run_as.question;
+    wire::AsVariant {
+        toolchain: run_as.toolchain.0.as_bytes().to_vec(),
+        driver: question.driver.as_str().to_owned(),
+        language: question.language.clone(),
+        words: question.words.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        profile: run_as.profile.as_bytes().to_vec(),
+    }
+}
+
+fn run_as_from_wire(as_variant: wire::AsVariant) -> Result<RunAs, WireError> {
+    bound("flags", as_variant.words.len(), profile::WORDS_MAX)?;
+    bound("flags", as_variant.words.iter().map(Vec::len).sum(), ARGUMENT_BYTES_MAX)?;
+    let drivers = Language::ALL.into_iter();
+    let driver = drivers.into_iter().find(|driver| driver.as_str() == as_variant.driver);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+');
+    let language = as_variant.language;
+    if language.is_empty() || language.len() > 32 || !language.bytes().all(plain) {
+        return Err(WireError::Range("language"));
+    }
+    if as_variant.words.iter().any(|word| word.contains(&0)) {
+        return Err(WireError::Range("flags"));
+    }
+    Ok(RunAs {
+        toolchain: toolchain_from_wire(&as_variant.toolchain)?,
+        question: Question {
+            driver: driver.ok_or(WireError::Range("driver"))?,
+            language,
+            words: as_variant.words.into_iter().map(OsString::from_vec).collect(),
+        },
+        profile: Digest::from_slice(&as_variant.profile)?,
+    })
 }
 
 /// Takes a job. `defined` is how many inputs the link has numbered so far.
@@ -286,6 +326,7 @@ pub fn run_from_wire(run: wire::Run, defined: u32) -> Result<RunRequest, WireErr
             limits: limits_from_wire(run.limits.unwrap_or_default()),
         },
         inputs: numbers_from_wire(&run.inputs, defined)?,
+        run_as: run.as_variant.map(run_as_from_wire).transpose()?,
         compress: if run.compress {
             Compress::Allowed
         } else {
@@ -366,6 +407,8 @@ pub fn refusal_kind_to_wire(kind: RefusalKind) -> i32 {
         RefusalKind::Limit => wire::RefusalKind::Limit,
         RefusalKind::Changed => wire::RefusalKind::Changed,
         RefusalKind::ReadOnly => wire::RefusalKind::ReadOnly,
+        RefusalKind::Uncertified => wire::RefusalKind::Uncertified,
+        RefusalKind::Unlike => wire::RefusalKind::Unlike,
     };
     kind.into()
 }
@@ -380,6 +423,8 @@ pub fn refusal_from_wire(kind: i32, message: String) -> Refusal {
         Ok(wire::RefusalKind::Limit) => RefusalKind::Limit,
         Ok(wire::RefusalKind::Changed) => RefusalKind::Changed,
         Ok(wire::RefusalKind::ReadOnly) => RefusalKind::ReadOnly,
+        Ok(wire::RefusalKind::Uncertified) => RefusalKind::Uncertified,
+        Ok(wire::RefusalKind::Unlike) => RefusalKind::Unlike,
         Ok(wire::RefusalKind::Unsupported | wire::RefusalKind::Unspecified) | Err(_) => RefusalKind::Unsupported,
     };
     Refusal { kind, message }
@@ -413,12 +458,42 @@ mod tests {
             },
             inputs: vec![0, 1, 5, 900],
             compress: Compress::Allowed,
+            run_as: None,
         }
     }
 
     #[test]
     fn run_survives_the_wire() {
         assert_eq!(run_from_wire(run_to_wire(&run()), 901), Ok(run()));
+    }
+
+    #[test]
+    fn run_on_a_variant_survives_the_wire_and_is_checked() {
+        let mut run = run();
+        run.run_as = Some(RunAs {
+            toolchain: ToolchainId(Digest::of(b"variant")),
+            question: Question {
+                driver: Language::Cxx,
+                language: "c++".into(),
+                words: vec!["-O2".into(), OsString::from_vec(vec![b'-', 0xff])],
+            },
+            profile: Digest::of(b"profile"),
+        });
+        let sent = run_to_wire(&run);
+        assert_eq!(run_from_wire(sent.clone(), 901), Ok(run));
+        for spoil in [
+            (|variant| variant.driver = "ada".into()) as fn(&mut wire::AsVariant),
+            |variant| variant.language = "c /etc/passwd".into(),
+            |variant| variant.language.clear(),
+            |variant| variant.words = vec![vec![0]],
+            |variant| variant.words = vec![Vec::new(); profile::WORDS_MAX + 1],
+            |variant| variant.profile.truncate(31),
+            |variant| variant.toolchain.clear(),
+        ] {
+            let mut spoilt = sent.clone();
+            spoil(spoilt.as_variant.as_mut().expect("there"));
+            assert!(run_from_wire(spoilt, 901).is_err());
+        }
     }
 
     #[test]
@@ -464,7 +539,11 @@ mod tests {
     #[test]
     fn kinds_of_refusal_survive_the_wire() {
         use RefusalKind::*;
-        for kind in [Unsupported, NoToolchain, Busy, Fault, Limit, Changed, ReadOnly] {
+        let unfit = [Uncertified, Unlike];
+        for kind in [Unsupported, NoToolchain, Busy, Fault, Limit, Changed, ReadOnly]
+            .into_iter()
+            .chain(unfit)
+        {
             assert_eq!(refusal_from_wire(refusal_kind_to_wire(kind), String::new()).kind, kind);
         }
     }

@@ -1,13 +1,31 @@
 //! Grant tokens: how a worker knows that the coordinator gave this place to this agent.
 //!
-//! A token is HMAC-SHA256, under a key that the coordinator drew for this worker's session, over grant, agent session
-//! and toolchain. It says nothing about time: a grant that has ended is voided by name, and each serves once, so no
-//! clocks need to agree. Invariant: two different (grant, agent, toolchain) never share a token.
+//! A token is HMAC-SHA256, under a key that the coordinator drew for this worker's session, over grant, agent session,
+//! toolchain, and the variant to run it on if there is one. It says nothing about time: a grant that has ended is voided by name, and each serves once, so no
+//! clocks need to agree. Invariant: two different (grant, agent, toolchain, variant) never share a token.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::ids::{AgentSessionId, GrantId, ToolchainId};
+
+/// What a grant lets run: a job's toolchain, and the variant that it is run with instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantedJob {
+    /// The toolchain that was wanted.
+    pub toolchain: ToolchainId,
+    /// The variant; none when it is run with the toolchain itself.
+    pub run_as: Option<ToolchainId>,
+}
+
+impl From<ToolchainId> for GrantedJob {
+    fn from(toolchain: ToolchainId) -> Self {
+        Self {
+            toolchain,
+            run_as: None,
+        }
+    }
+}
 
 /// Key under which one worker session's tokens are made.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,23 +38,35 @@ impl std::fmt::Debug for GrantKey {
 }
 
 impl GrantKey {
-    fn mac(&self, grant: GrantId, agent: AgentSessionId, toolchain: ToolchainId) -> Hmac<Sha256> {
+    fn mac(&self, grant: GrantId, agent: AgentSessionId, job: GrantedJob) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
-        mac.update(b"rdcc grant 1\0");
+        mac.update(match job.run_as {
+            None => b"rdcc grant 1\0",
+            Some(_) => b"rdcc grant 2\0",
+        });
         mac.update(&grant.0.to_le_bytes());
         mac.update(&agent.0.to_le_bytes());
-        mac.update(toolchain.0.as_bytes());
+        mac.update(job.toolchain.0.as_bytes());
+        if let Some(run_as) = job.run_as {
+            mac.update(run_as.0.as_bytes());
+        }
         mac
     }
 
     /// Makes the token for a grant.
-    pub fn token(&self, grant: GrantId, agent: AgentSessionId, toolchain: ToolchainId) -> [u8; 32] {
-        self.mac(grant, agent, toolchain).finalize().into_bytes().into()
+    pub fn token(&self, grant: GrantId, agent: AgentSessionId, job: impl Into<GrantedJob>) -> [u8; 32] {
+        self.mac(grant, agent, job.into()).finalize().into_bytes().into()
     }
 
     /// Checks a token in constant time.
-    pub fn verify(&self, grant: GrantId, agent: AgentSessionId, toolchain: ToolchainId, token: &[u8]) -> TokenCheck {
-        match self.mac(grant, agent, toolchain).verify_slice(token) {
+    pub fn verify(
+        &self,
+        grant: GrantId,
+        agent: AgentSessionId,
+        job: impl Into<GrantedJob>,
+        token: &[u8],
+    ) -> TokenCheck {
+        match self.mac(grant, agent, job.into()).verify_slice(token) {
             Ok(()) => TokenCheck::Genuine,
             Err(_) => TokenCheck::Forged,
         }
@@ -67,6 +97,21 @@ mod tests {
         assert_eq!(check(2, 2, toolchain), TokenCheck::Forged);
         assert_eq!(check(1, 1, toolchain), TokenCheck::Forged);
         assert_eq!(check(1, 2, ToolchainId(Digest::of(b"u"))), TokenCheck::Forged);
+        let variant = ToolchainId(Digest::of(b"variant"));
+        let pair = GrantedJob {
+            toolchain,
+            run_as: Some(variant),
+        };
+        let other_way = GrantedJob {
+            toolchain: variant,
+            run_as: Some(toolchain),
+        };
+        let of_pair = key.token(GrantId(1), AgentSessionId(2), pair);
+        let check_pair = |job: GrantedJob| key.verify(GrantId(1), AgentSessionId(2), job, &of_pair);
+        assert_eq!(check_pair(pair), TokenCheck::Genuine);
+        for other in [toolchain.into(), variant.into(), other_way] {
+            assert_eq!(check_pair(other), TokenCheck::Forged);
+        }
         assert_eq!(
             key.verify(GrantId(1), AgentSessionId(2), toolchain, &token[..31]),
             TokenCheck::Forged

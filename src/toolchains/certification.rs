@@ -4,10 +4,12 @@
 //! always give the same answer, so nothing that is kept can be out of date.
 
 use std::fmt;
+use std::path::Path;
 
 use super::definition::{Certify, Definition};
 use super::golden::Golden;
 use super::host::Host;
+use super::manifest::{Entry, Manifest};
 use super::objects::{Agreement, compare};
 use crate::ids::ToolchainId;
 
@@ -45,6 +47,38 @@ pub struct Side<'a> {
     pub id: ToolchainId,
     /// Its golden objects.
     pub golden: &'a Golden,
+}
+
+impl Certification {
+    /// Returns the reference, and how equal its objects and those of `own` are.
+    fn anchor(&self, own: ToolchainId) -> Option<(ToolchainId, Certify)> {
+        match self {
+            Self::Reference => Some((own, Certify::Identical)),
+            Self::Certified { reference, level, .. } => Some((*reference, *level)),
+            Self::Alone | Self::Refused { .. } | Self::Unproven(_) => None,
+        }
+    }
+}
+
+/// Says how equal the objects of two identities are, by how each stands to its reference; `None` when nothing certifies that.
+pub fn level_between(one: (ToolchainId, &Certification), other: (ToolchainId, &Certification)) -> Option<Certify> {
+    let (one, other) = (one.1.anchor(one.0)?, other.1.anchor(other.0)?);
+    (one.0 == other.0).then_some(one.1.max(other.1))
+}
+
+/// Returns a file of `stand_in` that stands where `own` has its headers and is none of them: a job of `own` could find it.
+///
+/// Headers of a toolchain are below directories called `include` and `include-fixed`.
+pub fn foreign_header<'a>(own: &Manifest, stand_in: &'a Manifest) -> Option<&'a Path> {
+    let is_of_headers = |directory: &&Path| {
+        let name = directory.file_name().unwrap_or_default();
+        (name == "include" || name == "include-fixed") && own.entry(directory).is_some()
+    };
+    let foreign = stand_in.entries().iter().filter(|(path, entry)| {
+        let below_headers = path.ancestors().skip(1).any(|directory| is_of_headers(&directory));
+        !matches!(entry, Entry::Directory { .. }) && below_headers && own.entry(path) != Some(entry)
+    });
+    foreign.map(|(path, _)| path.as_path()).next()
 }
 
 /// Says how the variant for `host` stands, by the toolchain file it was pushed with. `reference` is the current identity of

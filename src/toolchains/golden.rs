@@ -5,8 +5,11 @@
 //! [`Golden`] is within the bounds below.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use super::definition::Language;
+use super::manifest::Manifest;
 
 pub mod compile;
 
@@ -69,6 +72,39 @@ pub const SOURCES: [Source; 4] = [
         flags: &["-O0", "-g"],
     },
 ];
+
+/// What the objects know the directory of the sources as.
+pub const DIRECTORY: &str = "/golden";
+/// The object of the unit in hand, in that directory.
+pub const OBJECT: &str = "unit.o";
+/// Variables that units are compiled with, besides `PATH`.
+pub const ENVIRONMENT: [(&str, &str); 2] = [("LC_ALL", "C"), ("SOURCE_DATE_EPOCH", "0")];
+
+impl Source {
+    /// Returns the driver that compiles it. A toolchain with C++ only has assembler all the same.
+    pub fn driver<'a>(&self, manifest: &'a Manifest) -> Option<&'a Path> {
+        let of = |language| manifest.compilers().get(&language).map(PathBuf::as_path);
+        match (of(self.language), self.name.ends_with(".S")) {
+            (None, true) => of(Language::Cxx),
+            (found, _) => found,
+        }
+    }
+
+    /// Returns the words that compile it with one of its sets of flags. `own` are the toolchain's.
+    pub fn words(&self, own: &[String], flags: &str) -> Vec<OsString> {
+        let fixed = ["-nostdinc", "-frandom-seed=golden", "-c", self.name, "-o", OBJECT];
+        let own = own.iter().map(String::as_str);
+        own.chain(flags.split_whitespace())
+            .chain(fixed)
+            .map(OsString::from)
+            .collect()
+    }
+
+    /// Returns the unit's name in a [`Golden`].
+    pub fn unit(&self, flags: &str) -> String {
+        format!("{} {flags}", self.name)
+    }
+}
 
 /// The objects of one toolchain, by unit: `arithmetic.c -O2 -g`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -14,3 +14,4 @@ pub mod host;
 pub mod installed;
 pub mod manifest;
 pub mod objects;
+pub mod profile;

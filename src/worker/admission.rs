@@ -196,7 +196,7 @@ mod tests {
         Claim {
             grant,
             agent,
-            toolchain,
+            job: toolchain.into(),
             token: KEY.token(grant, agent, toolchain).to_vec(),
         }
     }

@@ -4,12 +4,16 @@ use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::executor::Pending;
 use super::toolchains::{BundleSource, BundleStream, Offer, SourceError};
+use super::variant_checks::Goldens;
 use crate::digest::Digest;
 use crate::ids::ToolchainId;
+use crate::job::{Refusal, RefusalKind};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel;
 use crate::toolchains::bundle::BundleRef;
+use crate::toolchains::golden::Golden;
 use crate::toolchains::manifest::Manifest;
 
 use std::sync::Arc;
@@ -60,6 +64,29 @@ impl BundleSource for CoordinatorBundles {
         Ok(Box::pin(
             chunks.map(|chunk| chunk.map(|chunk| chunk.data).map_err(source_error)),
         ))
+    }
+}
+
+impl Goldens for CoordinatorBundles {
+    fn golden(&self, toolchain: ToolchainId) -> Pending<'_, Result<Golden, Refusal>> {
+        Box::pin(async move {
+            let request = wire::FetchGoldenRequest {
+                toolchain: toolchain.0.as_bytes().to_vec(),
+            };
+            let mut client = self.client.clone();
+            let refused = |what: String| Refusal {
+                kind: RefusalKind::NoToolchain,
+                message: format!("no golden objects of toolchain {}: {what}", toolchain.0.short()),
+            };
+            let set = client.fetch_golden(request).await;
+            let set = set.map_err(|status| refused(status.message().to_owned()))?.into_inner();
+            let mut golden = Golden::default();
+            for unit in set.golden {
+                let added = golden.add(unit.unit, unit.object);
+                added.map_err(|error| refused(error.to_string()))?;
+            }
+            Ok(golden)
+        })
     }
 }
 

@@ -26,14 +26,17 @@ use super::settings::Ceilings;
 use super::slots::Claim;
 use super::stop::Stop;
 use super::transfers::Lacking;
+use super::variant_checks::VariantChecks;
 use crate::ids::{AgentSessionId, ToolchainId};
 use crate::job::{JobSpec, Outcome, Refusal, RefusalKind, Status, Usage};
 use crate::protocol::BLOB_BYTES_MAX;
 use crate::protocol::convert::RunRequest;
 use crate::protocol::pieces::OutputPiece;
+use crate::protocol::token::GrantedJob;
 use crate::runtime::tasks::Tasks;
 use crate::store::disk::StoreError;
 use crate::toolchains::manifest::Manifest;
+use crate::toolchains::profile::{self, RunAs};
 
 /// How often a job's inputs are staged anew because content went missing in between.
 const STAGE_ROUNDS_MAX: usize = 5;
@@ -91,6 +94,8 @@ pub struct Executor {
     pub mirrors: Mirrors,
     /// The sandbox.
     pub sandbox: Arc<dyn Sandbox>,
+    /// What makes sure of variants.
+    pub variants: VariantChecks,
     /// Ceilings for each job.
     pub ceilings: Ceilings,
     /// Room for blobs, bytes.
@@ -127,7 +132,10 @@ impl Executor {
         let claim = Claim {
             grant: attempt.run.grant,
             agent: attempt.agent,
-            toolchain: attempt.run.spec.toolchain,
+            job: GrantedJob {
+                toolchain: attempt.run.spec.toolchain,
+                run_as: attempt.run.run_as.as_ref().map(|run_as| run_as.toolchain),
+            },
             token: attempt.run.token.clone(),
         };
         let result = match self.door.admit(&claim, stop).await {
@@ -154,11 +162,17 @@ impl Executor {
         remains: &mut Remains,
     ) -> Result<Outcome, Refusal> {
         let spec = &attempt.run.spec;
-        let toolchain = stop.unless_stopped(self.toolchains.ensure(spec.toolchain)).await??;
+        let toolchain = stop.unless_stopped(self.toolchains.ensure(attempt.tool())).await??;
         let toolchain = remains.toolchain.insert(toolchain);
+        if let Some(run_as) = &attempt.run.run_as {
+            self.variants.check(toolchain, run_as, &spec.env, stop).await?;
+        }
         let lease = self.stage(attempt, toolchain, port, stop).await?;
         let lease = remains.lease.insert(lease);
-        let command = command(spec, lease, toolchain, &self.ceilings);
+        let mut command = command(spec, lease, toolchain, &self.ceilings);
+        if let Some(run_as) = &attempt.run.run_as {
+            call_variant(&mut command, run_as, &toolchain.manifest)?;
+        }
         let ran = self.sandbox.run(command, stop.clone()).await;
         let ran = ran.map_err(|error| sandbox_refusal(&error))?;
         let (left, result) = self.hand_back(&attempt.run, &toolchain.manifest, ran, port, stop).await;
@@ -182,7 +196,7 @@ impl Executor {
                 toolchain.manifest.clone(),
                 attempt.entries.clone(),
             );
-            let id = attempt.run.spec.toolchain;
+            let id = attempt.tool();
             let placed = self.tasks.blocking(move || tree.place(id, &manifest, &entries)).await;
             let (missing, pinned) = match placed {
                 Ok(Placed::Ready(lease)) => return Ok(lease),
@@ -278,6 +292,12 @@ async fn send_all(pieces: Vec<OutputPiece>, port: &JobPort, stop: &Stop) -> Resu
 }
 
 impl Attempt {
+    /// What the job runs on.
+    fn tool(&self) -> ToolchainId {
+        let run_as = self.run.run_as.as_ref();
+        run_as.map_or(self.run.spec.toolchain, |run_as| run_as.toolchain)
+    }
+
     /// Puts what is missing in terms of the link's numbers.
     fn numbered(&self, missing: Vec<Missing>) -> Vec<Lacking> {
         let mut missing: HashMap<EntryId, Missing> = missing.into_iter().map(|input| (input.entry, input)).collect();
@@ -307,6 +327,22 @@ fn command(spec: &JobSpec, lease: &Lease, toolchain: &ReadyToolchain, ceilings: 
         writable_dirs: spec.output_dirs.clone(),
         outputs: spec.outputs.clone(),
     }
+}
+
+/// Has a job call the variant's own driver, which finds its programs where they are here and not where the client has its own.
+fn call_variant(command: &mut Command, run_as: &RunAs, manifest: &Manifest) -> Result<(), Refusal> {
+    let driver = manifest.compilers().get(&run_as.question.driver);
+    let driver = driver.ok_or_else(|| {
+        let message = format!("the variant has no compiler for {}", run_as.question.driver);
+        refusal(RefusalKind::Unsupported, message)
+    })?;
+    command.program.clone_from(driver);
+    if let Some(name) = command.argv.first_mut() {
+        driver.as_os_str().clone_into(name);
+    }
+    command.env.retain(|(name, _)| name != "PATH");
+    command.env.push(("PATH".into(), profile::program_path(manifest)));
+    Ok(())
 }
 
 /// Adds to the environment the directories that a client's loader knows from a cache which the job's root lacks.

@@ -23,3 +23,4 @@ pub mod slots;
 pub mod stop;
 pub mod toolchains;
 pub mod transfers;
+pub mod variant_checks;

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::admission::Door;
 use super::coordinator_rpc::CoordinatorBundles;
-use super::executor::Executor;
+use super::executor::{self, Executor};
 use super::link_service::LinkService;
 use super::mirror::{Mirrors, Owner};
 use super::power;
@@ -25,6 +25,7 @@ use super::sandbox::{self, Launcher, SandboxError, SandboxReport, SandboxSetting
 use super::session::{Identity, Session, memory_field};
 use super::settings::Settings;
 use super::toolchains::WorkerToolchains;
+use super::variant_checks::{Sources, VariantChecks};
 use crate::runtime::channel::{self, ListenError};
 use crate::runtime::tasks::{Ended, Tasks};
 use crate::store::disk::{DiskStore, StoreError};
@@ -113,14 +114,23 @@ impl Node {
             let (received, total) = (progress.received_bytes, progress.total_bytes);
             tracing::info!(toolchain = %progress.toolchain, received, total, "fetching a toolchain");
         });
-        let toolchains = WorkerToolchains::new(parts.toolchains, bundles, tasks.clone(), report);
+        let toolchains = WorkerToolchains::new(parts.toolchains, bundles.clone(), tasks.clone(), report);
         let toolchains = Arc::new(toolchains);
         let sandbox = parts.launcher.report().clone();
+        let launcher: Arc<dyn executor::Sandbox> = Arc::new(parts.launcher);
+        let variants = VariantChecks::new(
+            Arc::new(bundles.clone()),
+            launcher.clone(),
+            settings.limits,
+            tasks.clone(),
+            parts.golden_sources,
+        );
         let executor = Arc::new(Executor {
             door: door.clone(),
             toolchains: toolchains.clone(),
             mirrors: parts.mirrors.clone(),
-            sandbox: Arc::new(parts.launcher),
+            sandbox: launcher,
+            variants,
             ceilings: settings.limits,
             blob_quota_bytes: settings.blob_quota_bytes,
             tasks: tasks.clone(),
@@ -175,6 +185,7 @@ struct Parts {
     blobs: DiskStore,
     toolchains: ToolchainStore,
     mirrors: Mirrors,
+    golden_sources: Sources,
     launcher: Launcher,
     power: f64,
 }
@@ -197,6 +208,10 @@ impl Parts {
             uid: user.uid,
             gid: user.gid,
         });
+        let golden_sources = Sources {
+            directory: roots.join("golden"),
+            owner,
+        };
         let mirrors = roots.join("mirrors");
         let mirrors = Mirrors::open(&mirrors, blobs.clone(), owner, settings.mirror_quota_bytes)
             .map_err(|source| StartError::StateDir { path: mirrors, source })?;
@@ -204,6 +219,7 @@ impl Parts {
             blobs,
             toolchains,
             mirrors,
+            golden_sources,
             launcher,
             power: settings.power.unwrap_or_else(|| measured_power(state)),
         })

@@ -254,6 +254,7 @@ impl<P: Places, T: Toolchains> Session<P, T> {
             toolchains: ids.iter().map(|id| id.0.as_bytes().to_vec()).collect(),
             running: self.places.hello().iter().map(|grant| grant.0).collect(),
             draining: self.drained.load(Ordering::Relaxed),
+            variants: true,
         }
     }
 

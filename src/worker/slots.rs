@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::ids::{AgentSessionId, GrantId, ToolchainId};
+use crate::ids::{AgentSessionId, GrantId};
 use crate::job::{Refusal, RefusalKind};
-use crate::protocol::token::{GrantKey, TokenCheck};
+use crate::protocol::token::{GrantKey, GrantedJob, TokenCheck};
 
 /// Used grants remembered by number. Grants are numbered in order and used within seconds, so older numbers than the
 /// last few thousand are simply too old.
@@ -30,7 +30,7 @@ pub struct Claim {
     /// The agent that it was given to, as the link's hello said.
     pub agent: AgentSessionId,
     /// What it is to be compiled with.
-    pub toolchain: ToolchainId,
+    pub job: GrantedJob,
     /// Proof of all this.
     pub token: Vec<u8>,
 }
@@ -109,7 +109,7 @@ impl Slots {
             return Err(busy("the worker is shutting down".to_owned()));
         }
         let Claim { grant, agent, .. } = *claim;
-        let key_of = |session: &Session| session.key.verify(grant, agent, claim.toolchain, &claim.token);
+        let key_of = |session: &Session| session.key.verify(grant, agent, claim.job, &claim.token);
         let genuine = |session: &&mut Session| key_of(session) == TokenCheck::Genuine;
         let Some(session) = self.session.as_mut().filter(genuine) else {
             return Err(busy(format!("grant {grant} is not of this worker's present session")));
@@ -201,6 +201,7 @@ fn busy(message: String) -> Refusal {
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use crate::ids::ToolchainId;
 
     const KEY: GrantKey = GrantKey([1; 32]);
 
@@ -213,7 +214,7 @@ mod tests {
         Claim {
             grant,
             agent,
-            toolchain: toolchain(),
+            job: toolchain().into(),
             token: key.token(grant, agent, toolchain()).to_vec(),
         }
     }

@@ -7,4 +7,5 @@ mod farm;
 mod matrix;
 mod placing;
 mod setup;
+mod variants;
 mod ways;

@@ -11,7 +11,7 @@ use rdcc::coordinator::settings::{File, Given, Settings};
 use rdcc::coordinator::view::ClusterView;
 use rdcc::digest::Digest;
 use rdcc::ids::ToolchainId;
-use rdcc::job::{RefusalKind, RunReport};
+use rdcc::job::{RefusalKind, RunReport, Variants};
 use rdcc::protocol::token::{GrantKey, TokenCheck};
 use rdcc::protocol::wire::{self, worker_event, worker_order::Order};
 use rdcc::runtime::channel;
@@ -112,6 +112,7 @@ async fn want(link: &CoordinatorLink, wish: Wish) -> Result<GrantHeld, WantError
 
 fn wish() -> Wish {
     Wish {
+        variants: Variants::Never,
         toolchain: tool(),
         work: Some(Duration::from_millis(300)),
         memory_bytes: None,

@@ -18,6 +18,8 @@ use rdcc::job::{Input, InputKind, JobSpec, Limits as JobLimits, Outcome, Status,
 use rdcc::protocol::convert::{self, Compress, RunRequest};
 use rdcc::protocol::{pieces, wire};
 use rdcc::store::archive::{ArchiveReader, ArchiveWriter, Compression, Limits};
+use rdcc::toolchains::definition::Language;
+use rdcc::toolchains::profile::{Question, RunAs};
 
 /// Words that options are made of.
 const WORDS: [&str; 44] = [
@@ -111,6 +113,15 @@ fn run_request() -> RunRequest {
         },
         inputs: vec![0, 1, 5, 900],
         compress: Compress::Allowed,
+        run_as: Some(RunAs {
+            toolchain: ToolchainId(Digest::of(b"variant")),
+            question: Question {
+                driver: Language::C,
+                language: "c".into(),
+                words: vec!["-O2".into()],
+            },
+            profile: Digest::of(b"profile"),
+        }),
     }
 }
 

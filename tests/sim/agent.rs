@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdcc::ids::{AgentSessionId, GrantId, RequestId, ToolchainId};
+use rdcc::job::Variants;
 
 /// One agent.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct SimAgent {
 #[derive(Debug, Clone, Copy)]
 pub struct SimJob {
     pub toolchain: ToolchainId,
+    pub variants: Variants,
     pub work: Duration,
     pub attempts: u32,
 }

@@ -31,6 +31,8 @@ pub struct Config {
     pub odd_agents: f64,
     /// Share of toolchains that a worker does not have ready at the start.
     pub not_ready: f64,
+    /// Kinds of host, of toolchains and workers. With more than one, neighbours stand in for each other now and then.
+    pub kinds: usize,
 }
 
 /// How a session treats its messages.
@@ -61,6 +63,7 @@ impl Config {
             accidents_per_minute: 0.0,
             odd_agents: 0.0,
             not_ready: 0.0,
+            kinds: 1,
         }
     }
 
@@ -82,6 +85,7 @@ impl Config {
             accidents_per_minute: random.random_range(0.5..8.0),
             odd_agents: random.random_range(0.0..0.2),
             not_ready: random.random_range(0.0..1.0),
+            kinds: 1,
         }
     }
 }

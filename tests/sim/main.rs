@@ -12,5 +12,6 @@ mod config;
 mod invariants;
 mod reactions;
 mod scenarios;
+mod variants;
 mod worker;
 mod world;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rdcc::coordinator::events::{
-    AgentHello, Demand, Drain, Effort, Ending, Event, HostKind, Purpose, ToolchainNews, VoidReason, Want,
+    AgentHello, Demand, Drain, Effort, Ending, Event, Purpose, ToolchainNews, VoidReason, Want,
 };
 use rdcc::ids::{AgentSessionId, GrantId, RequestId, ToolchainId, WorkerSessionId};
 use rdcc::job::{RefusalKind, RunReport};
@@ -78,9 +78,11 @@ impl World {
                     false => self.after(Duration::from_secs(1), Step::DrainOff(name)),
                 }
             }
+            Step::Recertify => self.recertify(),
             Step::ToolchainPushed(toolchain) => {
                 self.known.insert(toolchain);
-                self.tell_scheduler(Event::ToolchainAdded(toolchain, HostKind("sim".into())));
+                self.tell_scheduler(Event::ToolchainAdded(toolchain, self.kind_of(toolchain)));
+                self.tell_stand_ins();
             }
         }
     }
@@ -92,7 +94,7 @@ impl World {
             Event::CancelWant(id, _) | Event::GrantDone(id, ..) | Event::GrantUsed(id, ..) => id.0,
             Event::WorkerJoined(id, _) | Event::WorkerLoad(id, _) | Event::WorkerToolchain(id, ..) => id.0,
             Event::AgentLeft(_) | Event::WorkerLeft(_) | Event::DrainSet(..) => 0,
-            Event::ToolchainAdded(..) | Event::ToolchainRemoved(_) | Event::Tick => 0,
+            Event::ToolchainAdded(..) | Event::ToolchainRemoved(_) | Event::StandIns(_) | Event::Tick => 0,
         };
         if self.cut.contains(&session) {
             return;
@@ -178,6 +180,7 @@ impl World {
             let want = Want {
                 request,
                 toolchain: job.toolchain,
+                variants: job.variants,
                 build: format!("b{}", request.0 % 2),
                 purpose,
                 demand: Demand {
@@ -434,8 +437,14 @@ impl World {
         self.runs += 1;
         let run = self.runs;
         let refused = |kind| Step::Answer(agent, request, id, Answer::Refused(kind));
-        match self.workers[index].show(id, grant.worker, grant.toolchain, run) {
+        let tool = grant.run_as.map_or(grant.toolchain, |run_as| run_as.toolchain);
+        if grant.run_as.is_some() && self.mishap(odd) {
+            self.workers[index].used.insert(id);
+            return self.after(wait, refused(RefusalKind::Uncertified));
+        }
+        match self.workers[index].show(id, grant.worker, tool, run) {
             Shown::Starts => {
+                self.ran_on_variants += usize::from(grant.run_as.is_some());
                 let (job, _) = self.agents[agent].jobs[&request];
                 let power = f64::from(self.workers[index].power_milli) / 1000.0;
                 let time = job.work.div_f64(power);
@@ -562,6 +571,7 @@ impl World {
             return;
         };
         self.tell_scheduler(Event::ToolchainRemoved(toolchain));
+        self.tell_stand_ins();
         let wait = self.random_wait(100, 5_000);
         self.after(wait, Step::ToolchainPushed(toolchain));
     }

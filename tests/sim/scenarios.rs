@@ -75,6 +75,39 @@ fn rough_farm_that_loses_doubles_and_reorders_messages_keeps_every_promise() {
     simulate("rough_farm_that_loses", 120, config, |_| Ok(()));
 }
 
+/// Variants come and go while everything else goes wrong: what is granted is certified at that moment, always.
+#[test]
+fn rough_farm_with_variants_grants_certified_pairs_only() {
+    let config = |random: &mut ChaCha8Rng| Config {
+        kinds: 2,
+        toolchains: 4,
+        odd_agents: 0.1,
+        workers: 4,
+        ..Config::rough(random, Loose::No)
+    };
+    simulate("rough_farm_with_variants", 120, config, |_| Ok(()));
+}
+
+/// Boards and a PC: the PC helps with the boards' jobs as soon as its variant is certified, and not before.
+#[test]
+fn variants_help_from_certification_to_revocation() {
+    let config = |_: &mut ChaCha8Rng| Config {
+        kinds: 2,
+        toolchains: 2,
+        workers: 2,
+        jobs_per_agent: 60,
+        calm_after: Duration::from_secs(40),
+        ..Config::orderly()
+    };
+    let mut on_variants = 0;
+    for seed in seeds(5) {
+        let mut world = World::new(config(&mut ChaCha8Rng::seed_from_u64(seed)), seed);
+        run(&mut world, |_| Ok(())).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+        on_variants += world.ran_on_variants;
+    }
+    assert!(on_variants > 0, "no job ran on a variant, so nothing was tested");
+}
+
 #[test]
 fn every_job_of_an_orderly_farm_runs_remotely() {
     let config = |_: &mut ChaCha8Rng| Config::orderly();

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use rdcc::coordinator::events::{Drain, HostKind, LoadReport, ToolchainNews, WorkerHello};
 use rdcc::ids::{GrantId, Name, ToolchainId, WorkerSessionId};
+use rdcc::job::Variants;
 
 /// One worker.
 #[derive(Debug)]
 pub struct SimWorker {
     pub name: Name,
+    pub host_kind: HostKind,
     pub slots: u32,
     pub power_milli: u32,
     pub alive: bool,
@@ -61,10 +63,11 @@ impl SimWorker {
             address: "127.0.0.1:1".into(),
             slots: self.slots,
             power_milli: self.power_milli,
-            host_kind: HostKind("sim".into()),
+            host_kind: self.host_kind.clone(),
             memory_bytes: 1 << 30,
             sandbox: "none".into(),
             version: "0".into(),
+            variants: Variants::Certified,
             ready: ready.map(|(id, _)| *id).collect(),
             running: self.running.keys().copied().collect(),
             drain: self.drain,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rdcc::coordinator::events::{Action, Drain, Effort, Event, Grant, HostKind, VoidReason};
+use rdcc::coordinator::events::{Action, Drain, Effort, Event, Grant, VoidReason};
 use rdcc::coordinator::moment::Moment;
 use rdcc::coordinator::rules::Rules;
 use rdcc::coordinator::scheduler::Scheduler;
@@ -18,6 +18,7 @@ use rdcc::job::RefusalKind;
 
 use super::agent::{SimAgent, SimJob};
 use super::config::{Config, Loose};
+use super::variants::kind;
 use super::worker::{Have, SimWorker};
 
 /// Something that will happen.
@@ -43,6 +44,7 @@ pub enum Step {
     CoordinatorStarts,
     WorkerStarts(usize),
     ToolchainPushed(ToolchainId),
+    Recertify,
     DrainOff(Name),
 }
 
@@ -81,9 +83,12 @@ pub struct World {
     pub agents: Vec<SimAgent>,
     pub workers: Vec<SimWorker>,
     pub known: BTreeSet<ToolchainId>,
+    /// Pairs of toolchains of which the second may stand in for the first, by number.
+    pub certified: BTreeSet<(usize, usize)>,
     /// Promises that were seen broken.
     pub broken: Vec<String>,
     pub runs: usize,
+    pub ran_on_variants: usize,
     /// An agent that asks for one place at a time.
     pub lone_agent: Option<usize>,
     steps: BTreeMap<(Duration, u64), Step>,
@@ -117,8 +122,10 @@ impl World {
             agents: Vec::new(),
             workers: Vec::new(),
             known: BTreeSet::new(),
+            certified: BTreeSet::new(),
             broken: Vec::new(),
             runs: 0,
+            ran_on_variants: 0,
             lone_agent: None,
             steps: BTreeMap::new(),
             next_step: 0,
@@ -148,10 +155,13 @@ impl World {
         for number in 0..config.workers {
             let slots = self.random.random_range(config.slots.0..=config.slots.1);
             let power_milli = self.random.random_range(config.power_milli.0..=config.power_milli.1);
-            let toolchains = (0..config.toolchains).map(|t| (toolchain(t), self.random_have()));
+            let here = |t: &usize| kind(*t, config.kinds) == kind(number, config.kinds);
+            let toolchains = (0..config.toolchains).filter(here);
+            let toolchains = toolchains.map(|t| (toolchain(t), self.random_have()));
             let toolchains = toolchains.collect();
             self.workers.push(SimWorker {
                 name: Name::new(&format!("w{number}")).expect("a name"),
+                host_kind: kind(number, config.kinds),
                 slots,
                 power_milli,
                 alive: true,
@@ -182,6 +192,9 @@ impl World {
             self.after(wait, Step::AgentConnects(number));
         }
         self.after(Duration::ZERO, Step::CoordinatorStarts);
+        if config.kinds > 1 {
+            self.after(Duration::ZERO, Step::Recertify);
+        }
         if config.accidents_per_minute > 0.0 {
             self.after(Duration::ZERO, Step::Accident);
         }
@@ -201,6 +214,7 @@ impl World {
         let (least, most) = self.config.work_ms;
         SimJob {
             toolchain: toolchain(self.random.random_range(0..self.config.toolchains)),
+            variants: self.random_variants(),
             work: self.random_wait(least, most),
             attempts: 0,
         }
@@ -283,6 +297,7 @@ impl World {
     }
 
     fn perform(&mut self, action: Action) {
+        self.check_granted(&action);
         match action {
             Action::Grant(grant) => self.send_to_agent(grant.agent, Word::Grant(grant)),
             Action::Refuse(agent, request, _) => self.send_to_agent(agent, Word::Refused(request)),
@@ -343,8 +358,9 @@ impl World {
         let seed = self.random.random();
         self.scheduler = Some(Scheduler::new(Rules::default(), self.life, seed, Moment::START));
         for toolchain in self.known.clone() {
-            self.tell_scheduler(Event::ToolchainAdded(toolchain, HostKind("sim".into())));
+            self.tell_scheduler(Event::ToolchainAdded(toolchain, self.kind_of(toolchain)));
         }
+        self.tell_stand_ins();
     }
 
     /// Stops the coordinator without a word; it starts again after a while.

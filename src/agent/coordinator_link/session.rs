@@ -9,9 +9,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::{
-    Answer, Ending, FarmView, GrantHeld, Identity, LinkState, News, Note, Notes, Purpose, Void, WantError, Wish,
+    Answer, Ending, FarmView, GrantHeld, Identity, LinkState, News, Note, Notes, Purpose, StandIn, Void, WantError,
+    Wish,
 };
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
+use crate::job::Variants;
 use crate::protocol::wire::{self, agent_event::Event, agent_order::Order};
 use crate::protocol::{MESSAGE_BYTES_MAX, convert, version};
 use crate::runtime::backoff::Backoff;
@@ -29,6 +31,8 @@ const WELCOME_WAIT: Duration = Duration::from_secs(5);
 /// Events that may wait for the coordinator, which takes them far faster than they arise; when it does not, the
 /// session is dead.
 const EVENTS_MAX: usize = 8192;
+/// Longest text that is only for people, characters.
+const TEXT_MAX: usize = 64;
 
 /// Why a session ended, or did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -268,6 +272,7 @@ impl Owner {
 
     fn take_grant(&mut self, session: &Session, grant: wire::Grant) -> Result<(), Parted> {
         let worker = Name::new(&grant.worker).map_err(|_| convert::WireError::Range("worker"))?;
+        let stand_in = grant.run_as.map(stand_in).transpose()?;
         // One that crossed its cancellation is given back by the coordinator itself.
         let Some((toolchain, purpose, answer)) = self.waiting.remove(&RequestId(grant.request)) else {
             return Ok(());
@@ -283,6 +288,7 @@ impl Owner {
             valid: Duration::from_millis(grant.valid_ms.into()),
             power_milli: grant.power_milli,
             purpose,
+            stand_in,
             token: grant.token,
             void,
             ending: Ending::Unused,
@@ -292,6 +298,14 @@ impl Owner {
         answer(Ok(held));
         Ok(())
     }
+}
+
+fn stand_in(run_as: wire::RunAs) -> Result<StandIn, convert::WireError> {
+    Ok(StandIn {
+        toolchain: convert::toolchain_from_wire(&run_as.toolchain)?,
+        host_kind: run_as.host_kind.chars().take(TEXT_MAX).collect(),
+        level: run_as.level.chars().take(TEXT_MAX).collect(),
+    })
 }
 
 /// Fails wants; other notes need no answer.
@@ -351,6 +365,7 @@ fn want(request: RequestId, wish: &Wish) -> wire::Want {
         only: wish.only.as_ref().map(Name::to_string).unwrap_or_default(),
         input_bytes: wish.input_bytes,
         spread_milli: wish.spread_milli.unwrap_or(0),
+        variants: wish.variants == Variants::Certified,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::digest::Digest;
 use crate::exchange::journal::output_of;
 use crate::exchange::{JobRecord, Phase, Race};
 use crate::ids::Name;
-use crate::job::Outcome;
+use crate::job::{Outcome, Variants};
 
 /// What a linker is taken to need whatever it links, bytes.
 const LINKER_BYTES: u64 = 32 << 20;
@@ -40,6 +40,7 @@ impl<F: Farm> Driver<F> {
                 avoid: Vec::new(),
                 only: None,
                 reach,
+                variants: Variants::Never,
             },
             closure_bytes: traits.closure_bytes,
         }
@@ -95,6 +96,10 @@ impl<F: Farm> Driver<F> {
         let Some(prediction) = job.prediction else {
             return self.farm.run(place, prepared).await;
         };
+        // Its second copy would have to run on the same variant for the two to be compared.
+        if prepared.run_as.is_some() {
+            return self.farm.run(place, prepared).await;
+        }
         let overdue = race::overdue_after(&prediction, job.power);
         let mut first = pin!(self.farm.run(place, prepared.clone()));
         if let Ok(ran) = tokio::time::timeout(overdue, &mut first).await {

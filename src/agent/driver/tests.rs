@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::agent::broker::Stay;
-use crate::agent::coordinator_link::FarmView;
+use crate::agent::coordinator_link::{FarmView, StandIn};
 use crate::agent::farm::{Ran, Want};
 use crate::agent::house::{Agent, ClientTree};
 use crate::agent::placing::Choice;
@@ -21,6 +21,7 @@ use crate::exchange::place::{Place, Tree};
 use crate::exchange::settings::{File, Given, Settings};
 use crate::exchange::{Counters, Zero};
 use crate::job::{InputKind, Outcome, Output, OutputKind, Status, Usage};
+use crate::toolchains::host::Host;
 
 /// Plays a farm: runs the compiler right here, in a copy of the job's files, and misbehaves as it is told to.
 #[derive(Debug, Default)]
@@ -83,6 +84,10 @@ impl Farm for Arc<PlayedFarm> {
 
     fn worker(_place: &()) -> &str {
         "played"
+    }
+
+    fn stand_in(_place: &()) -> Option<&StandIn> {
+        None
     }
 
     fn power(_place: &()) -> f64 {
@@ -233,7 +238,16 @@ impl World {
         });
         let client = ClientTree::open(&place).unwrap();
         let ledger = Arc::new(Ledger::new(place.state_dir()));
-        let agent = Agent::new(&settings, &place, client, farm.clone(), ledger, &Tasks::default()).unwrap();
+        let agent = Agent::new(
+            &settings,
+            &place,
+            Host::current(),
+            client,
+            farm.clone(),
+            ledger,
+            &Tasks::default(),
+        )
+        .unwrap();
         Self { dir, farm, agent }
     }
 

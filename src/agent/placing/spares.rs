@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Action, AheadNumber, Job, JobNumber, PAUSE, Placing, ROUND_TRIP, Reach, SPARES_MAX, Spare, State};
 use crate::ids::{GrantId, ToolchainId};
+use crate::job::Variants;
 
 /// Without a job that long, and none under way, a build has paused or ended.
 pub(super) const PAUSE_IDLE: Duration = Duration::from_millis(300);
@@ -22,6 +23,8 @@ pub(super) struct Pool {
     pub(super) peak: (usize, Instant),
     /// When a job asked or ended.
     pub(super) last_seen: Instant,
+    /// Whether the job that asked last would run on a variant.
+    pub(super) variants: Variants,
     /// Not asked for ahead of need before that: there was none.
     pub(super) refused_until: Option<Instant>,
 }
@@ -33,6 +36,7 @@ impl Pool {
             asked: Vec::new(),
             peak: (0, now),
             last_seen: now,
+            variants: Variants::Never,
             refused_until: None,
         }
     }
@@ -123,7 +127,8 @@ impl Placing {
             let wanted = (pool.peak.0 - under_way + 1).min(SPARES_MAX).min(free);
             for _ in have..wanted {
                 pool.asked.push(self.next_ahead);
-                self.actions.push(Action::WantAhead(self.next_ahead, toolchain));
+                let action = Action::WantAhead(self.next_ahead, toolchain, pool.variants);
+                self.actions.push(action);
                 self.next_ahead += 1;
             }
         }
@@ -161,7 +166,7 @@ impl Placing {
         let usable = pool
             .spares
             .iter()
-            .filter(|(_, (spare, _))| job.may_go_to(&spare.worker));
+            .filter(|(_, (spare, _))| job.may_go_to(&spare.worker) && spare.runs_on <= job.ask.variants);
         usable
             .map(|(grant, (spare, _))| (*grant, spare.power))
             .max_by(|one, other| one.1.total_cmp(&other.1))

@@ -28,6 +28,7 @@ fn ask(ms: u64, basis: Basis, reach: Reach) -> Ask {
         avoid: Vec::new(),
         only: None,
         reach,
+        variants: Variants::Never,
     }
 }
 
@@ -85,7 +86,7 @@ impl World {
     fn grant_spares(&mut self, actions: Vec<Action>, power: f64) -> Vec<Action> {
         let mut rest = Vec::new();
         for action in actions {
-            let Action::WantAhead(ahead, _) = action else {
+            let Action::WantAhead(ahead, ..) = action else {
                 rest.push(action);
                 continue;
             };
@@ -95,6 +96,7 @@ impl World {
                 worker: Name::new(&format!("n{}", grant.0)).unwrap(),
                 power,
                 valid: Duration::from_secs(30),
+                runs_on: Variants::Never,
             };
             let more = self.handle(Event::Spare(ahead, grant, spare));
             rest.extend(self.grant_spares(more, power));
@@ -199,7 +201,10 @@ fn an_ordinary_job_finds_a_place_that_was_asked_for_ahead() {
     world.busy(1.0);
     world.handle(view(8, 0));
     let actions = world.handle(Event::Asked(1, unknown(100)));
-    assert_eq!(actions, [Action::Want(1), Action::WantAhead(1, toolchain())]);
+    assert_eq!(
+        actions,
+        [Action::Want(1), Action::WantAhead(1, toolchain(), Variants::Never)]
+    );
     world.handle(Event::Granted(1, 1.0));
     world.grant_spares(actions, 1.0);
     for number in 2..=7 {
@@ -233,7 +238,7 @@ fn spare_places_go_back_when_a_build_pauses_and_at_once_when_recalled() {
     // Not asked for again at once: somebody needs it.
     assert_eq!(world.pass(100), []);
     let actions = world.pass(300);
-    assert_eq!(actions, [Action::WantAhead(2, toolchain())]);
+    assert_eq!(actions, [Action::WantAhead(2, toolchain(), Variants::Never)]);
     world.grant_spares(actions, 1.0);
     let actions = world.handle(Event::Left(1));
     world.grant_spares(actions, 1.0);
@@ -249,11 +254,40 @@ fn spare_places_go_back_when_a_build_pauses_and_at_once_when_recalled() {
         worker: Name::new("n9").unwrap(),
         power: 1.0,
         valid: Duration::from_secs(30),
+        runs_on: Variants::Never,
     };
     assert_eq!(
         world.handle(Event::Spare(9, GrantId(9), late)),
         [Action::Return(GrantId(9))]
     );
+}
+
+#[test]
+fn a_place_on_a_variant_is_for_jobs_that_may_run_there() {
+    let mut world = World::new(1);
+    world.handle(view(8, 0));
+    let may = Ask {
+        variants: Variants::Certified,
+        ..ask(1000, Basis::SameJob, Reach::Workers)
+    };
+    let actions = world.handle(Event::Asked(1, may.clone()));
+    assert_eq!(
+        actions,
+        [Action::Want(1), Action::WantAhead(1, toolchain(), Variants::Certified)],
+        "the next job is taken to be like this one"
+    );
+    let spare = Spare {
+        worker: Name::new("pc").unwrap(),
+        power: 1.0,
+        valid: Duration::from_secs(30),
+        runs_on: Variants::Certified,
+    };
+    world.handle(Event::Granted(1, 1.0));
+    world.handle(Event::Spare(1, GrantId(7), spare));
+    let not = world.handle(Event::Asked(2, ask(1000, Basis::SameJob, Reach::Workers)));
+    assert!(not.contains(&Action::Want(2)), "{not:?}");
+    let used = world.handle(Event::Asked(3, may));
+    assert!(used.contains(&Action::Use(3, GrantId(7))), "{used:?}");
 }
 
 #[test]
@@ -377,6 +411,7 @@ fn invariants_hold_for_random_lives() {
                         worker: Name::new("n1").unwrap(),
                         power: 1.0,
                         valid: Duration::from_secs(30),
+                        runs_on: Variants::Never,
                     };
                     Event::Spare(number, grant, spare)
                 }
@@ -397,7 +432,7 @@ fn invariants_hold_for_random_lives() {
                         let at = held.iter().position(|known| *known == grant);
                         held.swap_remove(at.unwrap_or_else(|| panic!("seed {seed}: {grant:?} was not held")));
                     }
-                    Action::WantAhead(number, _) => ahead.push(number),
+                    Action::WantAhead(number, ..) => ahead.push(number),
                     Action::TakeBackAhead(number) => ahead.retain(|known| *known != number),
                     Action::Return(grant) => held.retain(|known| *known != grant),
                 }

@@ -46,7 +46,12 @@ impl World {
         let place = Place::new(dir.path().join("state"), &tree);
         Self {
             sdk: FakeSdk::new(),
-            toolchains: Arc::new(Toolchains::new(vec![files], dir.path().join("records"), place)),
+            toolchains: Arc::new(Toolchains::new(
+                vec![files],
+                dir.path().join("records"),
+                Host::current(),
+                place,
+            )),
             dir,
             elsewhere: Elsewhere {
                 told: Told::Unknown,

@@ -273,6 +273,7 @@ impl Live {
             spec: order.run.spec.clone(),
             inputs: numbered.iter().map(|(number, _)| *number).collect(),
             compress: compress_towards(&target.address),
+            run_as: order.run.run_as.clone(),
         };
         let sent = self.send(traffic, Request::Run(convert::run_to_wire(&request))).await;
         let job = Job {

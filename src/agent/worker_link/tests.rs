@@ -151,6 +151,7 @@ impl Farm {
             inputs: inputs.collect(),
             content: Arc::new(Contents(Mutex::new(contents))),
             output_bytes_max: 1 << 20,
+            run_as: None,
         }
     }
 }

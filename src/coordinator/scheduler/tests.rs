@@ -9,8 +9,8 @@ use super::super::events::{
 use super::super::view::WorkerState;
 use super::*;
 use crate::digest::Digest;
-use crate::ids::RequestId;
-use crate::job::{RefusalKind, RunReport, Usage};
+use crate::ids::{RequestId, ToolchainId};
+use crate::job::{RefusalKind, RunReport, Usage, Variants};
 
 const AGENT: AgentSessionId = AgentSessionId(1);
 
@@ -72,6 +72,7 @@ impl Farm {
             memory_bytes: 1 << 30,
             sandbox: String::new(),
             version: String::new(),
+            variants: Variants::Certified,
             ready: ready.iter().map(|name| tool(name)).collect(),
             running: Vec::new(),
             drain: Drain::Off,
@@ -86,6 +87,7 @@ impl Farm {
         let want = Want {
             request: RequestId(self.next_request),
             toolchain: tool(toolchain),
+            variants: Variants::Never,
             build: build.into(),
             purpose: Purpose::Job,
             demand: Demand::default(),
@@ -141,6 +143,7 @@ fn refused(actions: &[Action]) -> (RefusalKind, &str) {
 
 mod bound;
 mod placing;
+mod variants;
 
 #[test]
 fn slot_is_given_again_when_the_agent_says_that_the_job_ran() {

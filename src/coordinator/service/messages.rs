@@ -14,7 +14,7 @@ use crate::coordinator::events::{
 };
 use crate::coordinator::view::{AgentView, HoldingView, JobView, WorkerState, WorkerView};
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use crate::job::{RunReport, Usage};
+use crate::job::{RunReport, Usage, Variants};
 use crate::protocol::convert::{WireError, refusal_from_wire, refusal_kind_to_wire, toolchain_from_wire};
 use crate::protocol::token::GrantKey;
 use crate::protocol::wire;
@@ -66,6 +66,7 @@ pub fn agent_event(id: AgentSessionId, event: wire::AgentEvent) -> Result<Option
             Want {
                 request: RequestId(want.request),
                 toolchain: toolchain_from_wire(&want.toolchain)?,
+                variants: variants_from(want.variants),
                 build: text(want.build),
                 purpose: match (want.race, want.ahead) {
                     (true, _) => Purpose::Race,
@@ -88,6 +89,14 @@ pub fn agent_event(id: AgentSessionId, event: wire::AgentEvent) -> Result<Option
         Some(Wire::Hello(_)) | None => return Ok(None),
     };
     Ok(Some(event))
+}
+
+fn variants_from(certified: bool) -> Variants {
+    if certified {
+        Variants::Certified
+    } else {
+        Variants::Never
+    }
 }
 
 fn used_demand(used: &wire::GrantUsed) -> Demand {
@@ -178,6 +187,7 @@ pub fn worker_hello(event: wire::WorkerEvent) -> Result<Hello<WorkerHello>, Wire
             memory_bytes: hello.memory_bytes,
             sandbox: text(hello.sandbox),
             version: text(hello.version),
+            variants: variants_from(hello.variants),
             ready: ready?,
             running: hello.running.into_iter().map(GrantId).collect(),
             drain: drain_from(hello.draining),
@@ -268,6 +278,11 @@ pub fn agent_order(word: AgentWord) -> Result<wire::AgentOrder, Status> {
             valid_ms: millis(place.valid),
             power_milli: place.power_milli,
             ahead: place.purpose == Purpose::Ahead,
+            run_as: place.run_as.map(|run_as| wire::RunAs {
+                toolchain: run_as.stand_in.toolchain.0.as_bytes().to_vec(),
+                host_kind: run_as.host_kind.0,
+                level: run_as.stand_in.level.as_str().to_owned(),
+            }),
         }),
         AgentWord::Refused(request, refusal) => Order::Refused(wire::WantRefused {
             request: request.0,

@@ -1,15 +1,14 @@
 //! Compiles the golden set with a captured toolchain, on the machine that has it.
 //!
-//! In a directory of its own that is gone afterwards; the objects know it as `/golden`.
+//! In a directory of its own that is gone afterwards; the objects know it as [`DIRECTORY`].
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Golden, GoldenError, SOURCES, Source};
+use super::{DIRECTORY, ENVIRONMENT, Golden, GoldenError, OBJECT, SOURCES, Source};
 use crate::toolchains::capture::Surroundings;
-use crate::toolchains::definition::Language;
 use crate::toolchains::manifest::Manifest;
 
 /// Why there are no golden objects.
@@ -38,25 +37,16 @@ pub fn compile(manifest: &Manifest, surroundings: &Surroundings) -> Result<Golde
     let directory = tempfile::tempdir()?;
     let mut golden = Golden::default();
     for source in &SOURCES {
-        let Some(driver) = driver(manifest, source) else {
+        let Some(driver) = source.driver(manifest) else {
             continue;
         };
         std::fs::write(directory.path().join(source.name), source.text)?;
         for flags in source.flags {
             let object = unit(driver, manifest.flags(), source, flags, surroundings, directory.path())?;
-            golden.add(format!("{} {flags}", source.name), object)?;
+            golden.add(source.unit(flags), object)?;
         }
     }
     Ok(golden)
-}
-
-/// The driver for a source. A toolchain with C++ only has assembler all the same.
-fn driver<'a>(manifest: &'a Manifest, source: &Source) -> Option<&'a Path> {
-    let of = |language| manifest.compilers().get(&language).map(PathBuf::as_path);
-    match (of(source.language), source.name.ends_with(".S")) {
-        (None, true) => of(Language::Cxx),
-        (found, _) => found,
-    }
 }
 
 fn unit(
@@ -70,18 +60,16 @@ fn unit(
     let path: Vec<&OsStr> = surroundings.path.iter().map(|path| path.as_os_str()).collect();
     let mut map = OsString::from("-ffile-prefix-map=");
     map.push(directory);
-    map.push("=/golden");
+    map.push("=");
+    map.push(DIRECTORY);
     let output = Command::new(driver)
-        .args(own_flags)
-        .args(flags.split_whitespace())
-        .args(["-nostdinc", "-frandom-seed=golden", "-c", source.name, "-o", "unit.o"])
+        .args(source.words(own_flags, flags))
         .arg(map)
         .current_dir(directory)
         .env_clear()
         .envs(surroundings.environment.iter().map(|(name, value)| (name, value)))
         .env("PATH", path.join(OsStr::new(":")))
-        .env("LC_ALL", "C")
-        .env("SOURCE_DATE_EPOCH", "0")
+        .envs(ENVIRONMENT)
         // Should a wrapper start what stands in for a compiler on `PATH`, that has to stay out of the way.
         .env("RDCC_DISABLE", "1")
         .env("CCACHE_DISABLE", "1")
@@ -91,9 +79,9 @@ fn unit(
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(CompileError::Refused {
             compiler: driver.to_owned(),
-            unit: format!("{} {flags}", source.name),
+            unit: source.unit(flags),
             said: said.lines().next().unwrap_or_default().chars().take(300).collect(),
         });
     }
-    Ok(std::fs::read(directory.join("unit.o"))?)
+    Ok(std::fs::read(directory.join(OBJECT))?)
 }

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rdcc::agent::worker_link::{
@@ -14,24 +14,26 @@ use rdcc::agent::worker_link::{
 };
 use rdcc::digest::Digest;
 use rdcc::ids::{AgentSessionId, GrantId, ToolchainId};
-use rdcc::job::{Input, InputKind, JobSpec, Limits, Outcome};
-use rdcc::protocol::token::GrantKey;
+use rdcc::job::{Input, InputKind, JobSpec, Limits, Outcome, Refusal};
+use rdcc::protocol::token::{GrantKey, GrantedJob};
 use rdcc::runtime::tasks::Tasks;
 use rdcc::store::disk::DiskStore;
 use rdcc::toolchains::bundle::BundleRef;
 use rdcc::toolchains::capture::{Surroundings, capture, find};
 use rdcc::toolchains::definition::{self, Definition};
+use rdcc::toolchains::golden::Golden;
 use rdcc::toolchains::host::Host;
 use rdcc::toolchains::installed::ToolchainStore;
 use rdcc::toolchains::manifest::Manifest;
 use rdcc::worker::admission::Door;
-use rdcc::worker::executor::Executor;
+use rdcc::worker::executor::{Executor, Pending};
 use rdcc::worker::link_service::LinkService;
 use rdcc::worker::mirror::{Mirrors, Owner};
 use rdcc::worker::sandbox::{self, JobUser, Mode, SandboxSettings};
 use rdcc::worker::session::Places;
 use rdcc::worker::settings::Ceilings;
 use rdcc::worker::toolchains::{BundleSource, BundleStream, Offer, SourceError, WorkerToolchains};
+use rdcc::worker::variant_checks::{Goldens, Sources, VariantChecks};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -44,6 +46,8 @@ pub struct Farm {
     pub link: Arc<WorkerLink>,
     compiler: PathBuf,
     toolchain: ToolchainId,
+    pub manifest: Arc<Manifest>,
+    pub goldens: Arc<Given>,
     table: InputTable,
     next_grant: AtomicU64,
     tasks: Tasks,
@@ -67,6 +71,21 @@ impl BundleSource for InstalledOnly {
 
     async fn fetch(&self, _: ToolchainId, _: u64) -> Result<BundleStream, SourceError> {
         Err(SourceError::Unknown)
+    }
+}
+
+/// Gives the golden objects that a test puts here, and counts how often.
+#[derive(Default)]
+pub struct Given {
+    pub golden: Mutex<Golden>,
+    pub asked: AtomicU64,
+}
+
+impl Goldens for Given {
+    fn golden(&self, _: ToolchainId) -> Pending<'_, Result<Golden, Refusal>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let golden = self.golden.lock().expect("whole").clone();
+        Box::pin(std::future::ready(Ok(golden)))
     }
 }
 
@@ -122,7 +141,10 @@ impl Farm {
             uid: user.uid,
             gid: user.gid,
         });
-        let source = InstalledOnly(Arc::new(manifest));
+        let sandbox = Arc::new(sandbox);
+        let goldens = Arc::new(Given::default());
+        let manifest = Arc::new(manifest);
+        let source = InstalledOnly(manifest.clone());
         let executor = Executor {
             door: Door::new(slots),
             toolchains: Arc::new(WorkerToolchains::new(
@@ -132,7 +154,17 @@ impl Farm {
                 Box::new(|_| {}),
             )),
             mirrors: Mirrors::open(&roots.join("mirrors"), store.clone(), owner, 1 << 30).expect("mirrors"),
-            sandbox: Arc::new(sandbox),
+            variants: VariantChecks::new(
+                goldens.clone(),
+                sandbox.clone(),
+                Ceilings::default(),
+                tasks.clone(),
+                Sources {
+                    directory: roots.join("golden"),
+                    owner,
+                },
+            ),
+            sandbox,
             ceilings: Ceilings::default(),
             blob_quota_bytes: 1 << 30,
             tasks: tasks.clone(),
@@ -154,6 +186,8 @@ impl Farm {
             link: Arc::new(WorkerLink::new(target, &tasks)),
             compiler,
             toolchain,
+            manifest,
+            goldens,
             table: InputTable::default(),
             next_grant: AtomicU64::new(1),
             tasks,
@@ -243,7 +277,27 @@ impl Farm {
             inputs: inputs.into(),
             content: Arc::new(Files),
             output_bytes_max: 1 << 30,
+            run_as: None,
         }
+    }
+
+    /// The toolchain that is here.
+    pub fn toolchain(&self) -> ToolchainId {
+        self.toolchain
+    }
+
+    pub fn token(&self, grant: GrantId, job: impl Into<GrantedJob>) -> Vec<u8> {
+        KEY.token(grant, AGENT, job).to_vec()
+    }
+
+    /// Makes a job one of another toolchain, granted to run on the one that is here.
+    pub fn grant_variant(&self, job: &mut LinkRun, toolchain: ToolchainId) {
+        let pair = GrantedJob {
+            toolchain,
+            run_as: Some(self.toolchain),
+        };
+        job.token = self.token(job.grant, pair);
+        job.spec.toolchain = toolchain;
     }
 
     pub fn add_input(&self, job: &mut LinkRun, name: &str) {

@@ -3,6 +3,7 @@
 //! Skipped with a word where Debian's `arm-linux-gnueabi-gcc` is not installed.
 
 mod farm;
+mod variants;
 
 use std::fs;
 

@@ -11,7 +11,7 @@ use rdcc::coordinator::rules::Rules;
 use rdcc::coordinator::scheduler::Scheduler;
 use rdcc::digest::Digest;
 use rdcc::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use rdcc::job::{RunReport, Usage};
+use rdcc::job::{RunReport, Usage, Variants};
 
 use super::engine::{Job, Placed, Placer};
 use super::{Build, Node};
@@ -118,6 +118,7 @@ impl Placer for Ours {
         let want = Want {
             request,
             toolchain: toolchain(),
+            variants: Variants::Never,
             build: "b".into(),
             purpose: Purpose::Job,
             demand: self.demand(job),
@@ -157,6 +158,7 @@ impl Placer for Ours {
             memory_bytes: 1 << 32,
             sandbox: String::new(),
             version: String::new(),
+            variants: Variants::Certified,
             ready: vec![toolchain()],
             running: Vec::new(),
             drain: Drain::Off,

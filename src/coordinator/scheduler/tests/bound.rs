@@ -6,6 +6,7 @@ fn want_at(farm: &mut Farm, worker: &str) -> Vec<Action> {
     let want = Want {
         request: RequestId(farm.next_request),
         toolchain: tool("a"),
+        variants: Variants::Never,
         build: String::new(),
         purpose: Purpose::Job,
         demand: Demand::default(),

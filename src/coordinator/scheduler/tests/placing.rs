@@ -7,6 +7,7 @@ fn want_job(farm: &mut Farm, millis: u64, purpose: Purpose, avoid: &[&str]) -> V
     let want = Want {
         request: RequestId(farm.next_request),
         toolchain: tool("a"),
+        variants: Variants::Never,
         build: "b".into(),
         purpose,
         demand: Demand {
@@ -209,6 +210,7 @@ fn worker_short_of_memory_gets_no_job_beside_what_it_has() {
     let big = Want {
         request: RequestId(99),
         toolchain: tool("a"),
+        variants: Variants::Never,
         build: "b".into(),
         purpose: Purpose::Job,
         demand: Demand {

@@ -20,10 +20,12 @@ use crate::job::{Input, InputKind, Limits};
 use crate::protocol::token::GrantKey;
 use crate::protocol::wire;
 use crate::store::disk::DiskStore;
+use crate::toolchains::golden::Golden;
 use crate::toolchains::manifest::tests::sample;
 use crate::worker::link_service::LinkService;
 use crate::worker::sandbox::{Change, ChangeKind};
 use crate::worker::session::Places;
+use crate::worker::variant_checks::{Goldens, Sources};
 
 const KEY: GrantKey = GrantKey([9; 32]);
 const AGENT: AgentSessionId = AgentSessionId(5);
@@ -56,6 +58,16 @@ impl Farm {
             toolchains: Arc::new(OneToolchain(state.path().join("toolchain"))),
             mirrors,
             sandbox: sandbox.clone(),
+            variants: VariantChecks::new(
+                Arc::new(NoGoldens),
+                sandbox.clone(),
+                Ceilings::default(),
+                worker.clone(),
+                Sources {
+                    directory: state.path().join("golden"),
+                    owner: None,
+                },
+            ),
             ceilings: Ceilings::default(),
             blob_quota_bytes: 64 << 20,
             tasks: worker.clone(),
@@ -167,6 +179,15 @@ impl Farm {
     }
 }
 
+/// Knows of no golden objects.
+struct NoGoldens;
+
+impl Goldens for NoGoldens {
+    fn golden(&self, _: ToolchainId) -> Pending<'_, Result<Golden, Refusal>> {
+        Box::pin(std::future::ready(Ok(Golden::default())))
+    }
+}
+
 pub(super) fn file(path: &str, content: &str) -> Input {
     let kind = InputKind::File {
         digest: Digest::of(content.as_bytes()),
@@ -184,6 +205,7 @@ pub(super) fn job_with(farm: &Farm, inputs: Vec<Input>, script: &str) -> LinkRun
     let grant = GrantId(farm.next_grant.fetch_add(1, Ordering::Relaxed));
     let toolchain = sample().id();
     LinkRun {
+        run_as: None,
         grant,
         token: farm.token(grant, toolchain),
         spec: JobSpec {
