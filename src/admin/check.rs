@@ -83,17 +83,10 @@ async fn look(name: &Name, context: &Context<'_>) -> Result<Vec<NodeFinding>, Fa
 
 /// How equal a node's objects have to be to those made here: a variant for another kind of host may be allowed less.
 fn allowed(definition: &Definition, node: &Node) -> Certify {
-    let here = Host::current();
-    let of_node = node.host_kind.parse::<Host>().ok().filter(|host| *host != here);
-    let Some(of_node) = of_node else {
-        return Certify::Identical;
-    };
-    let levels = [here, of_node].map(|host| {
-        definition
-            .variant(host)
-            .map_or(Certify::Identical, |variant| variant.certify)
-    });
-    levels[0].max(levels[1])
+    let of_node = node.host_kind.parse::<Host>();
+    of_node.map_or(Certify::Identical, |host| {
+        definition.asked_between(Host::current(), host)
+    })
 }
 
 async fn cluster(context: &Context<'_>) -> Result<(Cluster, Vec<Toolchain>), Failure> {

@@ -17,6 +17,8 @@ use crate::job::{Refusal, RefusalKind, RunReport, Variants};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel;
 use crate::runtime::tasks::Tasks;
+use crate::toolchains::definition::Certify;
+use crate::toolchains::host::Host;
 
 mod session;
 
@@ -83,14 +85,14 @@ pub enum Purpose {
 }
 
 /// A variant of a job's toolchain, certified by the coordinator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StandIn {
     /// Its identity.
     pub toolchain: ToolchainId,
-    /// What it runs on, for people.
-    pub host_kind: String,
-    /// How equal its objects are, for people.
-    pub level: String,
+    /// What it runs on.
+    pub host: Host,
+    /// How equal its objects are.
+    pub level: Certify,
 }
 
 /// The farm as the coordinator last told of it.

@@ -167,8 +167,8 @@ impl<P> Job<P> {
         self.adapted = None;
         self.account.variant = stand_in.map(|stand_in| Variant {
             toolchain: stand_in.toolchain.0.short(),
-            host: stand_in.host_kind.clone(),
-            level: stand_in.level.clone(),
+            host: stand_in.host.to_string(),
+            level: stand_in.level.as_str().to_owned(),
         });
     }
 

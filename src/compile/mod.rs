@@ -2,7 +2,8 @@
 //!
 //! From a command line to a [`Verdict`]: either one compile of one source, described fully enough to run it elsewhere
 //! ([`CompileCommand`]), or the reason why it has to run here ([`LocalReason`]). Beside that: lists of dependencies as
-//! gcc writes them, and the two command lines of a compile that is preprocessed here and compiled there.
+//! gcc writes them, the two command lines of a compile that is preprocessed here and compiled there,
+//! and that of one that runs on another build of its compiler.
 //!
 //! All of it is pure: no clock, no disk, no environment, no processes; what has to be read is handed in. The rule for
 //! every doubt is *local*: an option nobody wrote a row for, in `options/table.rs`, does not leave this machine.

@@ -216,6 +216,15 @@ impl Definition {
         })
     }
 
+    /// Returns how equal the objects of two variants have to be, each of which is measured by the reference.
+    pub fn asked_between(&self, one: Host, other: Host) -> Certify {
+        let asked = |host| self.variant(host).map_or(Certify::Identical, |variant| variant.certify);
+        match one == other {
+            true => Certify::Identical,
+            false => asked(one).max(asked(other)),
+        }
+    }
+
     /// Returns the variants that the file names, the reference first.
     pub fn variants(&self) -> &[Variant] {
         &self.variants

@@ -184,8 +184,9 @@ fn quoted_words(line: &[u8]) -> Vec<Vec<u8>> {
     words
 }
 
-/// Variables of a job that say nothing about the compiler: where it looks for what, and how it speaks.
-const LEFT_OUT: [&str; 12] = [
+/// Variables of a job that say nothing about the compiler: where it looks for what, and how it speaks. Not among them is
+/// `SOURCE_DATE_EPOCH`, by which wrappers choose flags.
+const LEFT_OUT: [&str; 11] = [
     "COLUMNS",
     "CPATH",
     "CPLUS_INCLUDE_PATH",
@@ -196,7 +197,6 @@ const LEFT_OUT: [&str; 12] = [
     "OBJC_INCLUDE_PATH",
     "PATH",
     "PWD",
-    "SOURCE_DATE_EPOCH",
     "SUNPRO_DEPENDENCIES",
 ];
 

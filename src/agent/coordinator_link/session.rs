@@ -18,6 +18,7 @@ use crate::protocol::wire::{self, agent_event::Event, agent_order::Order};
 use crate::protocol::{MESSAGE_BYTES_MAX, convert, version};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::channel;
+use crate::toolchains::definition::Certify;
 
 /// First and longest pause between attempts: a coordinator that restarts is back within a second, and an agent that
 /// has none costs nothing worth naming.
@@ -31,8 +32,6 @@ const WELCOME_WAIT: Duration = Duration::from_secs(5);
 /// Events that may wait for the coordinator, which takes them far faster than they arise; when it does not, the
 /// session is dead.
 const EVENTS_MAX: usize = 8192;
-/// Longest text that is only for people, characters.
-const TEXT_MAX: usize = 64;
 
 /// Why a session ended, or did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -303,8 +302,15 @@ impl Owner {
 fn stand_in(run_as: wire::RunAs) -> Result<StandIn, convert::WireError> {
     Ok(StandIn {
         toolchain: convert::toolchain_from_wire(&run_as.toolchain)?,
-        host_kind: run_as.host_kind.chars().take(TEXT_MAX).collect(),
-        level: run_as.level.chars().take(TEXT_MAX).collect(),
+        host: run_as
+            .host_kind
+            .parse()
+            .map_err(|_| convert::WireError::Range("kind of host"))?,
+        // A level that this build does not know is no better than the weakest.
+        level: match run_as.level == Certify::Identical.as_str() {
+            true => Certify::Identical,
+            false => Certify::SameCode,
+        },
     })
 }
 

@@ -52,7 +52,12 @@ impl<F: Farm> Driver<F> {
         let order = job.order.clone().ok_or_else(out_of_turn)?;
         let prepared = job.prepared.clone().ok_or_else(out_of_turn)?;
         let place = job.place.as_ref().ok_or_else(out_of_turn)?;
-        let stand_in = F::stand_in(place).cloned().ok_or_else(out_of_turn)?;
+        let stand_in = F::stand_in(place).copied().ok_or_else(out_of_turn)?;
+        let (definition, own) = (&order.toolchain.definition, order.toolchain.captured.manifest.host());
+        if stand_in.level > definition.asked_between(own, stand_in.host) {
+            let note = "its objects are signed otherwise, and the toolchain file here does not allow that";
+            return Err(Trouble::new(Reason::VariantUnprepared, note));
+        }
         let closure = prepared.closure.clone().ok_or_else(out_of_turn)?;
         let facts = self.closures.facts(&order.unit).await?;
         let question = question(&order);

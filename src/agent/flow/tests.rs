@@ -271,3 +271,77 @@ fn strict_mode_fails_where_the_farm_is_to_blame() {
 fn event_out_of_turn_ends_the_job_here() {
     ends(&[Event::Delivered], Action::RunHere(Why::Failure(Reason::Internal)));
 }
+
+#[test]
+fn job_on_a_variant_is_made_anew_and_goes_on_like_any_other() {
+    let events = after_start(&[
+        gathered(),
+        Event::PlacedOnVariant,
+        Event::Adapted,
+        QUIET,
+        Event::Checked,
+        Event::Delivered,
+    ]);
+    let (actions, flow) = life(Wish::Anywhere, CompilerNamed::Yes, &events);
+    assert_eq!(actions[3..6], [Action::Place, Action::Adapt, Action::Run]);
+    assert_eq!(actions.last(), Some(&Action::Finish));
+    assert!(flow.failures().is_empty());
+    assert_eq!(flow.variants(), Variants::Certified);
+}
+
+#[test]
+fn whatever_goes_wrong_on_a_variant_is_done_again_on_the_jobs_own_toolchain() {
+    let spoke = Event::Answered(Answer {
+        success: true,
+        spoke: true,
+        suspect: false,
+    });
+    let placed = [gathered(), Event::PlacedOnVariant];
+    let failed = Event::Failed;
+    let rows: [(&[Event], Reason); 8] = [
+        (&[failed(Reason::Internal)], Reason::VariantUnprepared),
+        (&[Event::Adapted, spoke], Reason::VariantSpoke),
+        (&[Event::Adapted, COMPILE_ERROR], Reason::VariantSpoke),
+        (
+            &[Event::Adapted, failed(Reason::VariantUncertified)],
+            Reason::VariantUncertified,
+        ),
+        (&[Event::Adapted, failed(Reason::VariantUnlike)], Reason::VariantUnlike),
+        (
+            &[Event::Adapted, failed(Reason::WorkerUnsupported)],
+            Reason::VariantUnfit,
+        ),
+        (
+            &[Event::Adapted, QUIET, failed(Reason::DependencyMismatch)],
+            Reason::VariantDiffers,
+        ),
+        (
+            &[Event::Adapted, QUIET, failed(Reason::OutputMissing)],
+            Reason::VariantDiffers,
+        ),
+    ];
+    for (events, reason) in rows {
+        let events: Vec<Event> = START.iter().chain(&placed).chain(events).copied().collect();
+        for wish in [Wish::Anywhere, Wish::NoFallback] {
+            let (actions, mut flow) = life(wish, CompilerNamed::Yes, &events);
+            assert_eq!(actions.last(), Some(&Action::Place), "{reason}");
+            assert_eq!(flow.failures(), [reason]);
+            assert_eq!(flow.variants(), Variants::Never, "{reason}");
+            // On its own toolchain its own words count again.
+            assert_eq!(flow.handle(Event::Placed), Action::Run);
+            assert_eq!(flow.handle(spoke), Action::Check);
+        }
+    }
+    // What says nothing about the variant leaves it open.
+    let events = after_start(&[
+        gathered(),
+        Event::PlacedOnVariant,
+        Event::Adapted,
+        Event::Failed(Reason::WorkerLost),
+    ]);
+    let (actions, flow) = life(Wish::Anywhere, CompilerNamed::Yes, &events);
+    assert_eq!(
+        (actions.last(), flow.variants()),
+        (Some(&Action::Place), Variants::Certified)
+    );
+}

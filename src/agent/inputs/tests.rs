@@ -314,3 +314,32 @@ fn places_to_write_to_are_named_with_links_followed_and_nothing_climbing() {
     let cwd = world.path("").components().collect();
     assert_eq!(inputs.output_dirs, [cwd, world.path("lists"), world.path("out/real")]);
 }
+
+#[test]
+fn worker_with_a_variant_gets_the_toolchains_own_headers_too() {
+    let world = World::new();
+    let source = world.write("a.c", "int a;");
+    let own = world.sdk.path("lib/gcc/x/12/include/stddef.h");
+    let files = [source, own.clone()];
+    let (closure, epoch) = world.closure(&files);
+    let usual = world.make(&files).unwrap();
+    assert_eq!(kind(&usual, &own), None, "the worker has it");
+    let mut around = world.around();
+    // The client's program is none of the variant's, wherever it is.
+    around.program = world.path("cc");
+    let variant = world
+        .maker
+        .of_closure_for_variant(&closure, &around, &world.toolchain, epoch)
+        .unwrap();
+    let content = fs::read_to_string(&own).unwrap();
+    assert_eq!(kind(&variant, &own), Some(&file(&content)));
+    let again = world.make(&files).unwrap();
+    assert_eq!(kind(&again, &own), None, "one does not spoil the other");
+    // One that is not as it was captured is sent to nobody.
+    fs::write(&own, "changed").unwrap();
+    let (closure, epoch) = world.closure(&files);
+    let changed = world
+        .maker
+        .of_closure_for_variant(&closure, &around, &world.toolchain, epoch);
+    assert!(matches!(changed, Err(InputError::ToolchainChanged(_))), "{changed:?}");
+}

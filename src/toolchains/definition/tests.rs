@@ -167,3 +167,19 @@ fn targets_are_compared_without_vendor_and_arm_generation() {
         assert!(!same_target(a, b), "{a} {b}");
     }
 }
+
+#[test]
+fn two_variants_have_to_be_as_equal_as_the_less_equal_of_them() {
+    let text = "name = \"t\"\ntarget = \"x\"\ncompilers = { c = \"gcc\" }\n[[variant]]\nhost = \"armv7-linux\"\n\
+        [[variant]]\nhost = \"x86_64-linux\"\ncertify = \"same-code\"\n[[variant]]\nhost = \"aarch64-linux\"\n";
+    let definition = Definition::parse(text).unwrap();
+    let check = |one: &str, other: &str, expected| {
+        let asked = definition.asked_between(one.parse().unwrap(), other.parse().unwrap());
+        assert_eq!(asked, expected, "{one} {other}");
+    };
+    check("armv7-linux", "x86_64-linux", Certify::SameCode);
+    check("x86_64-linux", "aarch64-linux", Certify::SameCode);
+    check("armv7-linux", "aarch64-linux", Certify::Identical);
+    check("x86_64-linux", "x86_64-linux", Certify::Identical);
+    check("armv7-linux", "riscv64-linux", Certify::Identical);
+}

@@ -4,6 +4,7 @@
 //! its own as its compiler: other paths, other headers of gcc's, another identity. The PC is a real worker with the installed
 //! cross compiler.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
@@ -29,12 +30,16 @@ use rdcc::toolchains::definition::Definition;
 use rdcc::toolchains::golden::Golden;
 use rdcc::toolchains::golden::compile::compile as compile_golden;
 use rdcc::toolchains::host::Host;
+use rdcc::toolchains::objects::{Agreement, compare};
 
 use super::farm::{TestFarm, assert_same_files, has_compiler, snapshot, words};
 
 const TARGET: &str = "arm-linux-gnueabi";
 const BOARD: &str = "armv7-linux";
 const PC: &str = "x86_64-linux";
+
+/// What a compile leaves, by name.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A farm with one PC, and a board.
 struct World {
@@ -44,8 +49,17 @@ struct World {
     tasks: Tasks,
 }
 
+/// How the board's compiler differs from the PC's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Board {
+    /// In where it stands only.
+    Same,
+    /// It signs its objects as another revision of the package, as Debian's native gcc does; C only.
+    Signs,
+}
+
 /// A copy of the cross compiler: the drivers as files of their own, gcc's headers too and one more; the rest as links.
-fn copy_compiler(prefix: &Path) {
+fn copy_compiler(prefix: &Path, board: Board) {
     let lib = format!("lib/gcc-cross/{TARGET}/12");
     let (from, to) = (Path::new("/usr").join(&lib), prefix.join(&lib));
     fs::create_dir_all(&to).expect("made");
@@ -54,6 +68,7 @@ fn copy_compiler(prefix: &Path) {
         let name = entry.expect("an entry").file_name();
         match name.to_str() {
             Some("include") => copy_tree(&from.join(&name), &to.join(&name)),
+            Some("cc1") if board == Board::Signs => sign(&from.join(&name), &to.join(&name)),
             _ => symlink(from.join(&name), to.join(&name)).expect("linked"),
         }
     }
@@ -63,6 +78,17 @@ fn copy_compiler(prefix: &Path) {
         let real = fs::canonicalize(format!("/usr/bin/{TARGET}-{driver}")).expect("a compiler");
         fs::copy(real, prefix.join("bin").join(format!("{TARGET}-{driver}"))).expect("copied");
     }
+}
+
+/// Copies a compiler proper, with another revision in the name that it signs with.
+fn sign(from: &Path, to: &Path) {
+    fs::copy(from, to).expect("copied");
+    let mut program = fs::read(to).expect("read");
+    let name = b"(Debian 12.2.0-1";
+    let at = program.windows(name.len()).position(|window| window == name);
+    let revision = at.expect("Debian's compiler names its revision") + name.len();
+    program[revision] ^= 1;
+    fs::write(to, program).expect("written");
 }
 
 fn copy_tree(from: &Path, to: &Path) {
@@ -79,7 +105,7 @@ fn copy_tree(from: &Path, to: &Path) {
 
 impl World {
     /// Nothing where the compilers are not here, or programs of a PC are none of this machine's.
-    async fn new() -> Option<Self> {
+    async fn new(board: Board) -> Option<Self> {
         if !has_compiler() || !Path::new(&format!("/usr/bin/{TARGET}-g++")).exists() {
             return None;
         }
@@ -90,8 +116,8 @@ impl World {
         let mut farm = TestFarm::new();
         farm.start_worker("pc", 2);
         let prefix = farm.path("board-sdk");
-        copy_compiler(&prefix);
-        let text = definition(&prefix);
+        copy_compiler(&prefix, board);
+        let text = definition(&prefix, board, "identical");
         let files = farm.path("board-toolchains");
         fs::create_dir(&files).expect("made");
         fs::write(files.join("board.toml"), &text).expect("written");
@@ -249,9 +275,14 @@ impl World {
         self.agent.stats(Zero::Reset).await.expect("counted").counters
     }
 
-    /// Compiles with the board's own compiler and through the farm, and asserts that the files are the same and that the PC
-    /// made them.
+    /// Asserts that a compile on the PC leaves the files that the board's own compiler leaves.
     async fn check(&self, driver: Driver, text: &str) {
+        let (expected, found) = self.compiled(driver, text).await;
+        assert_same_files(&found, &expected, text);
+    }
+
+    /// Compiles with the board's own compiler and on the PC, and returns the files that each left.
+    async fn compiled(&self, driver: Driver, text: &str) -> (Files, Files) {
         let compiler = match driver {
             Driver::C => "gcc",
             Driver::Cxx => "g++",
@@ -271,7 +302,7 @@ impl World {
         );
         assert_eq!(counters.remote_by_variant.get(PC), Some(&1), "{said}");
         assert!(counters.fallbacks_by_reason.is_empty(), "{said}");
-        assert_same_files(&snapshot(&self.farm.src()), &expected, text);
+        (expected, snapshot(&self.farm.src()))
     }
 
     fn sources(&self) {
@@ -317,12 +348,16 @@ const CXX: &str = "#include <map>\n#include <string>\n#include <climits>\n#inclu
     std::map<std::string, int> table;\nint get(const std::string &key) { return table[key] + A + INT_MAX; }\n";
 const ASM: &str = "#include \"sub/a.h\"\n\t.text\n\t.global f\nf:\tmov r0, #A\n\tbx lr\n\t.incbin \"blob\"\n";
 
-fn definition(prefix: &Path) -> String {
+fn definition(prefix: &Path, board: Board, certify: &str) -> String {
+    let cxx = match board {
+        Board::Same => format!(", \"c++\" = \"{TARGET}-g++\""),
+        Board::Signs => String::new(),
+    };
     format!(
         "name = \"board\"\ntarget = \"{TARGET}\"\n\
-         compilers = {{ c = \"{TARGET}-gcc\", \"c++\" = \"{TARGET}-g++\" }}\n\
+         compilers = {{ c = \"{TARGET}-gcc\"{cxx} }}\n\
          [[variant]]\nhost = \"{BOARD}\"\npath = [\"{}/bin\"]\n\
-         [[variant]]\nhost = \"{PC}\"\n",
+         [[variant]]\nhost = \"{PC}\"\ncertify = \"{certify}\"\n",
         prefix.display()
     )
 }
@@ -339,7 +374,7 @@ fn to_wire(golden: &Golden) -> Vec<wire::GoldenObject> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pc_compiles_for_a_board_what_the_board_would_have_made() {
-    let Some(world) = World::new().await else {
+    let Some(world) = World::new(Board::Same).await else {
         return;
     };
     for text in [
@@ -392,9 +427,44 @@ async fn what_a_variant_cannot_do_exactly_stays_here(world: &World) {
 
 async fn other_golden_objects_end_it_at_once(world: &World) {
     world.check(Driver::C, "-O2 -c a.c").await;
-    let text = definition(&world.prefix);
+    let text = definition(&world.prefix, Board::Same, "identical");
     world.push_spoilt(&text).await;
     world.stays_here("-O2 -c a.c", "toolchain_not_on_farm", &[]).await;
     world.push_pc(&text);
     world.check(Driver::C, "-O2 -c a.c").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_with_another_signature_are_taken_only_where_the_file_says_so() {
+    let Some(world) = World::new(Board::Signs).await else {
+        return;
+    };
+    world
+        .stays_here("-O2 -g -c a.c -o a.o", "toolchain_not_on_farm", &[])
+        .await;
+    let allowing = definition(&world.prefix, Board::Signs, "same-code");
+    // The board's own file has a say, too.
+    world.push_pc(&allowing);
+    let refused = ["variant_unprepared"];
+    world
+        .stays_here("-O2 -g -c a.c -o a.o", "own_toolchain_only", &refused)
+        .await;
+    fs::write(world.farm.path("board-toolchains").join("board.toml"), &allowing).expect("written");
+    for text in ["-O2 -g -MMD -c a.c -o a.o", "-O0 -g3 -c a.c -o a.o"] {
+        let (mut expected, mut found) = world.compiled(Driver::C, text).await;
+        let name = Path::new("a.o");
+        let objects = [&mut expected, &mut found].map(|files| files.remove(name).expect("an object"));
+        assert_eq!(compare(&objects[0], &objects[1]), Agreement::SameCode, "{text}");
+        assert_same_files(&found, &expected, text);
+    }
+    let record = world.agent.why(world.farm.src().join("a.o")).await.expect("known");
+    assert_eq!(
+        record[0].variant.as_ref().map(|variant| variant.level.as_str()),
+        Some("same-code")
+    );
+    // Assembly has the signature in it as text.
+    let counters = world.stays_here("-O2 -S a.c", "own_toolchain_only", &[]).await;
+    let why: Vec<_> = counters.own_only_by_reason.keys().collect();
+    assert_eq!(why, ["own_only_assembly"]);
+    world.tasks.shut_down(std::time::Duration::from_secs(30)).await;
 }
