@@ -114,10 +114,10 @@ impl Profiles {
         unlike.insert((toolchain, question.digest()));
     }
 
-    /// Tells whether that was noted.
-    pub fn is_unlike(&self, toolchain: ToolchainId, question: &Question) -> bool {
+    /// Tells whether that was noted. The question is only made when anything was.
+    pub fn is_unlike(&self, toolchain: ToolchainId, question: impl FnOnce() -> Question) -> bool {
         let unlike = lock(&self.unlike);
-        !unlike.is_empty() && unlike.contains(&(toolchain, question.digest()))
+        !unlike.is_empty() && unlike.contains(&(toolchain, question().digest()))
     }
 }
 

@@ -134,6 +134,7 @@ impl Scheduler {
             self.leave_scope(id, *scope);
         }
         if let Some(worker) = self.workers.get_mut(&id) {
+            tracing::warn!(worker = %worker.hello.name, toolchain = tool.0.short(), "a variant makes other golden objects there");
             worker.uncertified.insert(tool);
         }
         for scope in others {

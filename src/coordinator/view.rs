@@ -163,6 +163,9 @@ impl Scheduler {
             _ if worker.hello.slots == 0 => "has no slots",
             (.., Trust::Paused | Trust::OneJob) => "tried with one job at a time after a fault",
             (.., Trust::Full) if worker.wary => "refused a job as busy; its next report decides",
+            (.., Trust::Full) if !worker.uncertified.is_empty() => {
+                "makes other golden objects with a variant, and gets no jobs of other toolchains for it"
+            }
             (.., Trust::Full) => "",
         }
     }

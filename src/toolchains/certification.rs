@@ -210,4 +210,80 @@ mod tests {
         let plain = "name = \"t\"\ntarget = \"x\"\ncompilers = { c = \"gcc\" }\n";
         assert_eq!(said(plain, "armv7-linux", &one, None), "the only kind");
     }
+
+    #[test]
+    fn two_identities_are_connected_by_one_reference() {
+        let id = |name: &str| ToolchainId(Digest::of(name.as_bytes()));
+        let certified = |level| Certification::Certified {
+            reference: id("reference"),
+            level,
+            objects: 1,
+        };
+        let reference = (id("reference"), &Certification::Reference);
+        let (same, signed) = (certified(Certify::Identical), certified(Certify::SameCode));
+        let refused = Certification::Refused {
+            reference: id("reference"),
+            why: String::new(),
+        };
+        let a = |certification| (id("a"), certification);
+        let b = |certification| (id("b"), certification);
+        let rows = [
+            (reference, a(&same), Some(Certify::Identical)),
+            (a(&signed), reference, Some(Certify::SameCode)),
+            (a(&same), b(&same), Some(Certify::Identical)),
+            (a(&same), b(&signed), Some(Certify::SameCode)),
+            (reference, a(&refused), None),
+            (reference, a(&Certification::Unproven("x")), None),
+            (reference, a(&Certification::Alone), None),
+            (reference, b(&Certification::Reference), None),
+            (b(&Certification::Reference), a(&same), None),
+        ];
+        for (one, other, expected) in rows {
+            assert_eq!(level_between(one, other), expected, "{one:?} {other:?}");
+            assert_eq!(level_between(other, one), expected);
+        }
+    }
+
+    #[test]
+    fn headers_in_the_way_of_the_others_are_found() {
+        use crate::toolchains::manifest::tests::{directory, file, sample_parts};
+        let with = |entries: &[(&str, Entry)]| {
+            let mut parts = sample_parts();
+            parts.entries.extend(
+                entries
+                    .iter()
+                    .map(|(path, entry)| (Path::new(path).to_path_buf(), entry.clone())),
+            );
+            parts
+                .entries
+                .sort_by(|(one, _), (other, _)| one.as_os_str().cmp(other.as_os_str()));
+            Manifest::new(parts).expect("a manifest")
+        };
+        let header = |text: &[u8]| file(0o644, text);
+        let own = with(&[
+            ("/usr/lib/gcc/include", directory()),
+            ("/usr/lib/gcc/include/a.h", header(b"1")),
+        ]);
+        let same = with(&[
+            ("/usr/lib/gcc/include", directory()),
+            ("/usr/lib/gcc/include/a.h", header(b"1")),
+            ("/usr/lib/gcc/cc1", file(0o755, b"another program")),
+        ]);
+        assert_eq!(foreign_header(&own, &same), None);
+        let more = with(&[
+            ("/usr/lib/gcc/include", directory()),
+            ("/usr/lib/gcc/include/sub", directory()),
+            ("/usr/lib/gcc/include/sub/b.h", header(b"2")),
+        ]);
+        let found = foreign_header(&own, &more);
+        assert_eq!(found, Some(Path::new("/usr/lib/gcc/include/sub/b.h")));
+        let other = with(&[
+            ("/usr/lib/gcc/include", directory()),
+            ("/usr/lib/gcc/include/a.h", header(b"2")),
+        ]);
+        assert!(foreign_header(&own, &other).is_some());
+        // Where the client has no headers of its toolchain's, those of the variant are in nobody's way.
+        let elsewhere = with(&[("/usr/include", directory()), ("/usr/include/a.h", header(b"2"))]);
+        assert_eq!(foreign_header(&own, &elsewhere), None);
+    }
 }

@@ -32,7 +32,7 @@ impl<F: Farm> Driver<F> {
             job.own_only(why);
             return Variants::Never;
         }
-        match self.profiles.is_unlike(order.toolchain.id, &question(&order)) {
+        match self.profiles.is_unlike(order.toolchain.id, || question(&order)) {
             true => Variants::Never,
             false => allowed,
         }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::digest::Digest;
-use crate::toolchains::definition::Language;
+use crate::toolchains::definition::{Certify, Language};
 use crate::toolchains::host::Host;
 use crate::toolchains::manifest::{Entry, Parts};
 
@@ -240,4 +240,32 @@ fn variants_of_a_name_are_compared_with_its_current_reference() {
         refused.starts_with(&format!("NOT as {}", upgraded.id.0.short())),
         "{refused}"
     );
+}
+
+#[test]
+fn pairs_are_what_is_certified_now_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let kind = |text: &str| text.parse::<Host>().unwrap();
+    let pc = push_variant(&registry, "x86_64-linux", "cross", b"object");
+    assert!(registry.pairs().is_empty(), "no reference");
+    let board = push_variant(&registry, "armv7-linux", "native", b"object");
+    let both = |board: ToolchainId, pc: ToolchainId| {
+        let to = |host: &str, id| BTreeMap::from([(kind(host), (id, Certify::Identical))]);
+        BTreeMap::from([(board, to("x86_64-linux", pc)), (pc, to("armv7-linux", board))])
+    };
+    assert_eq!(registry.pairs(), both(board.id, pc.id));
+    assert_eq!(registry.golden(pc.id).unwrap().objects().len(), 1);
+    assert!(registry.golden(ToolchainId(Digest::of(b"none"))).is_none());
+    // The board's compiler is upgraded: neither its old nor its new identity is paired until its objects are the same.
+    let upgraded = push_variant(&registry, "armv7-linux", "native 2", b"another object");
+    assert!(registry.pairs().is_empty());
+    push_variant(&registry, "x86_64-linux", "cross", b"another object");
+    assert_eq!(registry.pairs(), both(upgraded.id, pc.id), "and not the former one");
+    assert_eq!(Registry::open(dir.path()).unwrap().pairs(), both(upgraded.id, pc.id));
+    // Toolchains of other names, and of a file without variants, are paired with nobody.
+    push(&registry, "alone", "cross 2", Replace::Refuse).unwrap();
+    assert_eq!(registry.pairs().len(), 2);
+    registry.remove(&board.name).unwrap();
+    assert!(registry.pairs().is_empty());
 }

@@ -179,6 +179,8 @@ fn worker_on_which_the_variant_is_no_such_thing_gets_only_the_variants_own_jobs(
     let actions = farm.want_variant(Purpose::Job);
     assert_eq!(refused(&actions).0, RefusalKind::NoToolchain);
     assert!(granted_for(&mut farm, "pc").is_some());
+    let note = farm.scheduler.view().workers[0].note.clone();
+    assert!(note.contains("golden objects"), "{note}");
     // Flags that are not alike say nothing about the worker; a new session is a new beginning.
     farm.join(PC + 1, Farm::pc());
     let grant = granted(&farm.want_variant(Purpose::Job)).grant;
