@@ -1,6 +1,6 @@
 # `make demo` shows rdcc at work, `make test` runs every test. Both install what they need (Debian) and clean up.
 
-.PHONY: all demo test check unit prove matrix replay clean
+.PHONY: all demo test check unit prove matrix replay systems armv7 static clean
 
 all:
 	scripts/prepare.sh build
@@ -38,6 +38,18 @@ matrix:
 # rdcc and distcc on simulated clusters: benches/replay.sh says what there is. `make replay SCENARIO="owner mixed"`.
 replay:
 	benches/replay.sh $(or $(SCENARIO),all)
+
+# Real programs of each build system, locally and through rdcc, every file compared: docs/systems.md.
+# `make systems SYSTEM="linux uboot" FULL=1`, `make systems SYSTEM=buildroot BUILDROOT=DIR`; `make systems SYSTEM=list`.
+systems:
+	scripts/systems.sh $(SYSTEM)
+
+# The three programs for the boards, on Debian 12, and for this kind of machine; STATIC=1 needs no C library there.
+armv7:
+	scripts/programs.sh armv7 $(if $(STATIC),static)
+
+static:
+	scripts/programs.sh here static
 
 clean:
 	cargo clean

@@ -3,6 +3,8 @@
 #   scripts/prepare.sh build   what `cargo build` needs besides Rust
 #   scripts/prepare.sh test    and what the tests compile with
 #   scripts/prepare.sh demo    and what the demo runs
+#   scripts/prepare.sh bench   and what the benchmarks compare with
+#   scripts/prepare.sh wanted COMMAND-OR-FILE PACKAGE...   what is named
 # On another system it names what is missing and goes on: the tests say what they skip.
 set -eu
 
@@ -14,6 +16,14 @@ wanted() { # COMMAND-OR-FILE PACKAGE
 }
 
 packages() {
+	if [ "$1" = wanted ]; then
+		shift
+		while [ $# -ge 2 ]; do
+			wanted "$1" "$2"
+			shift 2
+		done
+		return 0
+	fi
 	wanted gcc gcc
 	wanted make make
 	wanted /usr/include/stdio.h libc6-dev
@@ -37,13 +47,13 @@ packages() {
 	wanted distcc-pump distcc-pump
 }
 
-task=${1:?usage: scripts/prepare.sh build|test|demo|bench}
+task=${1:?usage: scripts/prepare.sh build|test|demo|bench|wanted COMMAND-OR-FILE PACKAGE...}
 if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
 	echo "prepare: cargo is in ~/.cargo/bin; put that on PATH" >&2
 	exit 1
 fi
 command -v cargo >/dev/null 2>&1 || { echo "prepare: no Rust here: install it from your distribution or with rustup" >&2; exit 1; }
-missing=$(packages "$task" | sort -u | tr '\n' ' ')
+missing=$(packages "$@" | sort -u | tr '\n' ' ')
 [ -n "${missing% }" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
 	echo "prepare: this is no Debian system; please install what stands for: $missing" >&2

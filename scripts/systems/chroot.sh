@@ -1,0 +1,44 @@
+#!/bin/bash
+# a chroot with its own compiler, of an older Debian (debootstrap; as root): rdcc inside it, with an agent of its own
+# The programs have to run with the chroot's C library, so they are static ones: STATIC=DIR has them, or they are built.
+need debootstrap debootstrap
+[ "$(id -u)" -eq 0 ] || { echo "systems: chroot needs root" >&2; exit 1; }
+WAYS="CC"
+suite=bullseye
+chroot=$TOP/target/systems/chroot
+if [ ! -e "$chroot/.ready" ]; then
+	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
+	rm -rf "$chroot"
+	debootstrap --variant=minbase --include=gcc,libc6-dev,make $suite "$chroot" "$mirror" >"$RUN/debootstrap.log" 2>&1 ||
+		{ tail -n 20 "$RUN/debootstrap.log" >&2; exit 1; }
+	touch "$chroot/.ready"
+fi
+static=${STATIC:-$(dirname "$(scripts/programs.sh here static | grep 'rdcc$')")}
+cp "$static/rdcc" "$chroot/usr/local/bin/rdcc"
+mountpoint -q "$chroot/proc" || mount -t proc proc "$chroot/proc"
+tidy_up() {
+	[ ! -e "$chroot/rdcc-state" ] || "${rdcc[@]}" agent stop >/dev/null 2>&1 || true
+	rm -rf "$chroot/rdcc-state" "$chroot/build"
+	! mountpoint -q "$chroot/proc" || umount "$chroot/proc"
+}
+inside() { env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/root RDCC_COORDINATOR="$RDCC_COORDINATOR" RDCC_STATE_DIR=/rdcc-state \
+	chroot "$chroot" "$@"; }
+rdcc=(inside rdcc)
+mkdir -p "$chroot/build"
+TREE=$chroot/build/tree
+lz4=$(source_of lz4)
+fresh() { cp -a "$lz4" "$TREE"; }
+build() {
+	local cc=gcc
+	if [ "$1" != local ]; then
+		cc="rdcc --toolchain chroot"
+		printf 'name = "chroot"\ntarget = "%s"\ncompilers = { c = "gcc" }\n' "$(inside gcc -dumpmachine)" >"$chroot/build/chroot.toml"
+		inside rdcc toolchain push /build/chroot.toml
+		inside rdcc check --toolchain chroot
+	fi
+	inside make -s -C /build/tree -j"$JOBS" CC="$cc" lib lz4
+}
+finish() {
+	readelf -p .comment "$(find "$TREE/lib" -name '*.o' | head -n 1)" | grep -q "$(inside gcc -dumpfullversion)" ||
+		{ echo "the objects are not of the chroot's compiler"; return 1; }
+}
