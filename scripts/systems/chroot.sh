@@ -18,11 +18,17 @@ cp "$static/rdcc" "$chroot/usr/local/bin/rdcc"
 mountpoint -q "$chroot/proc" || mount -t proc proc "$chroot/proc"
 tidy_up() {
 	[ ! -e "$chroot/rdcc-state" ] || "${rdcc[@]}" agent stop >/dev/null 2>&1 || true
-	rm -rf "$chroot/rdcc-state" "$chroot/build"
+	# The agent writes down what it knows before it is gone.
+	local try
+	for try in 1 2 3 4 5 6 7 8 9 10; do
+		! rm -rf "$chroot/rdcc-state" "$chroot/build" 2>/dev/null || break
+		sleep 0.5
+	done
 	! mountpoint -q "$chroot/proc" || umount "$chroot/proc"
 }
+enter=$(command -v chroot)
 inside() { env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/root RDCC_COORDINATOR="$RDCC_COORDINATOR" RDCC_STATE_DIR=/rdcc-state \
-	chroot "$chroot" "$@"; }
+	"$enter" "$chroot" "$@"; }
 rdcc=(inside rdcc)
 mkdir -p "$chroot/build"
 TREE=$chroot/build/tree
