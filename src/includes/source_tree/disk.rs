@@ -3,9 +3,11 @@
 //! A file is trusted unread as long as device, inode, size, mtime and ctime are those of the version that was read, and
 //! that version was not *too recent* when it was read: a later write within the same clock tick would leave no trace.
 //! The same rule holds for directory listings, which answer probes of absent names without a system call. Everything is
-//! looked at again once per epoch, so many scans at once share the looks. Invariant: no answer is older than the epoch.
+//! looked at again once per epoch, so many scans at once share the looks; and what is watched, and quiet, is not looked at
+//! again ([`watch`]). Invariant: no answer is older than the epoch.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -21,10 +23,14 @@ use crate::includes::symbols::Symbols;
 
 mod contents;
 mod node;
+mod reliance;
 mod route;
+mod watch;
 
 use contents::Contents;
 pub use node::Node;
+use reliance::FileSystems;
+use watch::Watch;
 
 /// Bounds of a [`DiskTree`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub struct Bounds {
     pub symbols_bytes: usize,
     /// Files and directories remembered. Beyond, all of them are forgotten together.
     pub places: u32,
+    /// Files and directories watched, for each of which the kernel keeps about one kilobyte. Others are looked at each time.
+    pub watches: usize,
 }
 
 impl Default for Bounds {
@@ -44,6 +52,7 @@ impl Default for Bounds {
             reduced_bytes: 32 << 20,
             symbols_bytes: 16 << 20,
             places: 100_000,
+            watches: 16_384,
         }
     }
 }
@@ -66,18 +75,37 @@ struct Memory {
 }
 
 /// What all nodes use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
+    watch: Watch,
+    /// Looks at the disk, at files and at directories.
+    looks: AtomicU64,
     next_id: AtomicU32,
     places: AtomicU32,
     next_listing: AtomicU64,
     files_read: AtomicU64,
     /// Digests that were known before this tree began, by the version of a file.
     known: OnceLock<HashMap<Fingerprint, Digest>>,
-    listings: node::ListingPolicy,
+    file_systems: FileSystems,
+    /// Hashes names in listings.
+    names: RandomState,
 }
 
 impl Shared {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            watch: Watch::new(bounds.watches),
+            looks: AtomicU64::new(0),
+            next_id: AtomicU32::new(0),
+            places: AtomicU32::new(0),
+            next_listing: AtomicU64::new(0),
+            files_read: AtomicU64::new(0),
+            known: OnceLock::new(),
+            file_systems: FileSystems::default(),
+            names: RandomState::new(),
+        }
+    }
+
     fn new_id(&self) -> u32 {
         self.places.fetch_add(1, Ordering::Relaxed);
         self.next_id.fetch_add(1, Ordering::Relaxed)
@@ -120,7 +148,7 @@ fn is_too_recent(changed_ns: i64, looked_ns: i64) -> bool {
 impl DiskTree {
     /// Starts with nothing known.
     pub fn new(bounds: Bounds) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(bounds));
         Self {
             bounds,
             epoch: AtomicU64::new(0),
@@ -148,6 +176,7 @@ impl DiskTree {
         }
         if too_many_places {
             self.shared.places.store(0, Ordering::Relaxed);
+            self.shared.watch.forget();
             memory.root = Arc::new(Node::root(&self.shared));
         }
     }
@@ -171,6 +200,11 @@ impl DiskTree {
     /// Returns how many files have been read so far.
     pub fn files_read(&self) -> u64 {
         self.shared.files_read.load(Ordering::Relaxed)
+    }
+
+    /// Returns how often a file or a directory has been looked at so far.
+    pub fn looks(&self) -> u64 {
+        self.shared.looks.load(Ordering::Relaxed)
     }
 
     /// Returns how many bytes the reduced files and the spellings take.
@@ -205,7 +239,9 @@ impl SourceTree for DiskTree {
     }
 
     fn begin(&self) -> Epoch {
-        Epoch(self.epoch.fetch_add(1, Ordering::SeqCst) + 1)
+        let epoch = Epoch(self.epoch.fetch_add(1, Ordering::SeqCst) + 1);
+        self.shared.watch.hear();
+        epoch
     }
 
     fn directory(&self, path: &Path, epoch: Epoch) -> Result<Option<Arc<Node>>, TreeError> {

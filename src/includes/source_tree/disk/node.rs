@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Dir, FileType, IFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::{DirectoryInfo, Epoch, Fingerprint, Found, ListingId, Route, SourceFile, TreeError};
+use super::reliance::Reliance;
+use super::watch::Quiet;
 use super::{Shared, is_too_recent, now_ns, route, unreadable};
 use crate::digest::Digest;
 
@@ -29,6 +32,8 @@ pub struct Node {
 struct State {
     /// When it was last looked at.
     checked: Option<Epoch>,
+    /// Set from its second look on.
+    quiet: Option<Quiet>,
     info: Option<Arc<DirectoryInfo>>,
     stamp: Stamp,
     listing: Listing,
@@ -63,6 +68,8 @@ enum Listing {
 #[derive(Debug, Default)]
 struct FileState {
     checked: Option<Epoch>,
+    /// Set from its second look on.
+    quiet: Option<Quiet>,
     /// What was found at that time.
     seen: Seen,
     id: Option<u32>,
@@ -77,49 +84,8 @@ enum Seen {
     File(Arc<SourceFile>),
 }
 
-/// Which file systems keep directory times well enough to rely on listings.
-#[derive(Debug, Default)]
-pub(super) struct ListingPolicy {
-    hasher: RandomState,
-    devices: Mutex<HashMap<u64, bool>>,
-}
-
 /// The inode flag of directories that ignore case (`FS_CASEFOLD_FL`).
 const CASE_FOLDED: IFlags = IFlags::from_bits_retain(0x4000_0000);
-
-/// Magic numbers (`statfs`) of local file systems that change a directory's times with its entries, and compare names
-/// byte by byte: ext2/3/4, xfs, btrfs, tmpfs, ramfs, overlayfs, f2fs, zfs, bcachefs, squashfs, erofs.
-const RELIABLE: [u64; 11] = [
-    0xef53,
-    0x5846_5342,
-    0x9123_683e,
-    0x0102_1994,
-    0x8584_58f6,
-    0x794c_7630,
-    0xf2f5_2010,
-    0x2fc1_2fc1,
-    0xca45_1a4e,
-    0x7371_7368,
-    0xe0f5_e1e2,
-];
-
-impl ListingPolicy {
-    fn hash(&self, name: &[u8]) -> u64 {
-        self.hasher.hash_one(name)
-    }
-
-    /// Says whether listings on this device can be relied on; `directory` is one on it.
-    fn is_reliable(&self, device: u64, directory: &Path) -> bool {
-        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-        *devices.entry(device).or_insert_with(|| {
-            rustix::fs::statfs(directory).is_ok_and(|found| {
-                // The field's type differs by target; the numbers have 32 bits.
-                let magic = found.f_type as u64 & 0xffff_ffff;
-                RELIABLE.contains(&magic)
-            })
-        })
-    }
-}
 
 fn nanoseconds(seconds: i64, nanoseconds: u64) -> i64 {
     // Times beyond the year 2262 count as its end.
@@ -136,6 +102,24 @@ pub(super) fn fingerprint(stat: &Stat) -> Fingerprint {
         mtime_ns: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
         ctime_ns: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
         mode: (stat.st_mode as u32) & 0o7777,
+    }
+}
+
+/// Says whether a place is reached without links and detours.
+fn is_plain(route: &Route) -> bool {
+    route.links.is_empty() && route.crossed.is_empty()
+}
+
+impl FileState {
+    /// Says whether the version that is known had settled when it was read, if it was read.
+    fn is_settled(&self) -> bool {
+        match &self.seen {
+            Seen::File(known) => known
+                .content
+                .get()
+                .is_none_or(|content| !is_too_recent(known.fingerprint.changed_ns(), content.read_ns)),
+            Seen::Nothing | Seen::Directory | Seen::Special => true,
+        }
     }
 }
 
@@ -178,11 +162,20 @@ impl Node {
         Ok(state.info.is_some())
     }
 
-    /// Looks at the directory once per epoch.
+    /// Looks at the directory once per epoch, unless it is quiet.
     fn check(&self, state: &mut State, epoch: Epoch) -> Result<(), TreeError> {
         if state.checked >= Some(epoch) {
             return Ok(());
         }
+        let unsettled = matches!(state.listing, Listing::Names { settled: false, .. });
+        if !unsettled && self.is_quiet(state.quiet.as_ref()) {
+            state.checked = Some(epoch);
+            return Ok(());
+        }
+        let quiet = self.watched(state);
+        // The bell is silent again, and no longer speaks for what was found before: the look that follows may fail.
+        state.quiet = None;
+        self.shared.looks.fetch_add(1, Ordering::Relaxed);
         let found = match rustix::fs::stat(&self.path) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Some(fingerprint(&stat)),
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => None,
@@ -211,15 +204,46 @@ impl Node {
                         state.files.clear();
                     }
                 }
-                let settled = !matches!(state.listing, Listing::Names { settled: false, .. });
-                if stamp != state.stamp || !settled {
+                if stamp != state.stamp || unsettled {
                     state.listing = Listing::Unknown;
                 }
+                let same = stamp.identity == state.stamp.identity;
+                state.quiet = quiet.filter(|_| same && self.is_here(state));
                 state.stamp = stamp;
             }
         }
         state.checked = Some(epoch);
         Ok(())
+    }
+
+    fn is_quiet(&self, quiet: Option<&Quiet>) -> bool {
+        quiet.is_some_and(|quiet| self.shared.watch.is_quiet(quiet))
+    }
+
+    /// Says whether the directory stood, when last looked at, at the path that it is called by.
+    fn is_here(&self, state: &State) -> bool {
+        let info = state.info.as_ref();
+        info.is_some_and(|info| is_plain(&info.route) && info.route.path == self.path)
+    }
+
+    /// Watches the directory, which was here before, for the look that follows.
+    fn watched(&self, state: &State) -> Option<Quiet> {
+        let file_systems = &self.shared.file_systems;
+        if !self.is_here(state) || file_systems.reliance(state.stamp.identity.0, &self.path) != Reliance::Events {
+            return None;
+        }
+        self.shared.watch.directory(&self.path, state.quiet.as_ref())
+    }
+
+    /// Watches a file in it, which was here before, for the look that follows.
+    fn watched_file(&self, parent: &DirectoryInfo, file: &FileState) -> Option<Quiet> {
+        let Seen::File(known) = &file.seen else { return None };
+        let here = is_plain(&parent.route) && is_plain(&known.route) && parent.route.path == self.path;
+        let place = &known.route.path;
+        if !here || self.shared.file_systems.reliance(known.fingerprint.device, place) != Reliance::Events {
+            return None;
+        }
+        self.shared.watch.file(place, file.quiet.as_ref())
     }
 
     /// Says whether the directory may have `name`; false is certain.
@@ -231,14 +255,13 @@ impl Node {
             state.listing = self.list(state.stamp);
         }
         match &state.listing {
-            Listing::Names { hashes, .. } => hashes.binary_search(&self.shared.listings.hash(name)).is_ok(),
+            Listing::Names { hashes, .. } => hashes.binary_search(&self.shared.names.hash_one(name)).is_ok(),
             Listing::Unknown | Listing::Unusable => true,
         }
     }
 
     fn list(&self, stamp: Stamp) -> Listing {
-        let policy = &self.shared.listings;
-        if !policy.is_reliable(stamp.identity.0, &self.path) {
+        if self.shared.file_systems.reliance(stamp.identity.0, &self.path) == Reliance::None {
             return Listing::Unusable;
         }
         let looked_ns = now_ns();
@@ -266,7 +289,7 @@ impl Node {
             if hashes.len() >= LISTED_MAX {
                 return Listing::Unusable;
             }
-            hashes.push(policy.hash(entry.file_name().to_bytes()));
+            hashes.push(self.shared.names.hash_one(entry.file_name().to_bytes()));
         }
         // A name that came or went meanwhile shows in the times, or they are too recent.
         let unchanged = rustix::fs::fstat(&opened).is_ok_and(same);
@@ -373,7 +396,14 @@ impl Node {
         };
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.checked < Some(epoch) {
-            file.seen = self.look(name, &parent, &mut file)?;
+            if !(file.is_settled() && self.is_quiet(file.quiet.as_ref())) {
+                let quiet = self.watched_file(&parent, &file);
+                file.quiet = None;
+                self.shared.looks.fetch_add(1, Ordering::Relaxed);
+                file.seen = self.look(name, &parent, &mut file)?;
+                // The watch is on what stands in this place itself.
+                file.quiet = quiet.filter(|_| matches!(&file.seen, Seen::File(file) if is_plain(&file.route)));
+            }
             file.checked = Some(epoch);
         }
         Ok(match &file.seen {
@@ -384,13 +414,22 @@ impl Node {
         })
     }
 
-    /// Looks at a file, and keeps the version that is known if it is still that one.
+    /// Looks at a file, and keeps the version that is known if it is still that one, reached in the same way.
     fn look(&self, name: &[u8], parent: &DirectoryInfo, file: &mut FileState) -> Result<Seen, TreeError> {
         let path = self.child_path(name);
-        let stat = match rustix::fs::stat(&path) {
+        let itself = match rustix::fs::lstat(&path) {
             Ok(stat) => stat,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Seen::Nothing),
             Err(error) => return Err(unreadable(path, error)),
+        };
+        let is_link = FileType::from_raw_mode(itself.st_mode) == FileType::Symlink;
+        let stat = match is_link {
+            false => itself,
+            true => match rustix::fs::stat(&path) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Seen::Nothing),
+                Err(error) => return Err(unreadable(path, error)),
+            },
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
@@ -398,25 +437,23 @@ impl Node {
             _ => return Ok(Seen::Special),
         }
         let found = fingerprint(&stat);
+        let through = match is_link {
+            false => None,
+            true => Some(route::resolve(&parent.route.path.join(OsStr::from_bytes(name)))?),
+        };
         if let Seen::File(known) = &file.seen
             && known.fingerprint == found
-            && known
-                .content
-                .get()
-                .is_none_or(|content| !is_too_recent(found.changed_ns(), content.read_ns))
+            && file.is_settled()
+            && through
+                .as_ref()
+                .map_or(is_plain(&known.route), |through| *through == known.route)
         {
             return Ok(Seen::File(Arc::clone(known)));
         }
-        let place = parent.route.path.join(OsStr::from_bytes(name));
-        let metadata = std::fs::symlink_metadata(&place).map_err(|error| unreadable(place.clone(), error))?;
-        let route = if metadata.is_symlink() {
-            route::resolve(&place)?
-        } else {
-            Route {
-                path: place,
-                ..Route::default()
-            }
-        };
+        let route = through.unwrap_or_else(|| Route {
+            path: parent.route.path.join(OsStr::from_bytes(name)),
+            ..Route::default()
+        });
         let id = *file.id.get_or_insert_with(|| self.shared.new_id());
         Ok(Seen::File(Arc::new(SourceFile {
             id,
