@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use super::cluster::{Cluster, ConnectedAgent, Job, Node, NodeToolchain, Toolchain};
 use super::{FAILED, Failure, UNREACHABLE};
+use crate::digest::{Digest, Hasher};
 use crate::exchange::Complaint;
 use crate::ids::{Name, ToolchainId};
 use crate::protocol::convert::toolchain_from_wire;
@@ -61,6 +62,8 @@ pub(super) enum Replace {
 pub(super) enum Pushed {
     Stored,
     KnownBefore,
+    /// Nothing: the coordinator lacks the bundle, and none was sent.
+    BundleWanted,
 }
 
 impl Coordinator {
@@ -163,12 +166,32 @@ impl Coordinator {
                 }
             },
         };
-        let reply = reply.map_err(|status| self.refused(&status))?.into_inner();
-        Ok(if reply.known {
-            Pushed::KnownBefore
-        } else {
-            Pushed::Stored
-        })
+        match reply {
+            Ok(reply) if reply.get_ref().known => Ok(Pushed::KnownBefore),
+            Ok(_) => Ok(Pushed::Stored),
+            Err(status) if status.code() == Code::FailedPrecondition => Ok(Pushed::BundleWanted),
+            Err(status) => Err(self.refused(&status)),
+        }
+    }
+
+    /// Reads the bundle that the coordinator has, and returns its digest. `progress` is told of bytes received.
+    pub(super) async fn bundle_digest(
+        &self,
+        toolchain: ToolchainId,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Digest, Failure> {
+        let request = wire::FetchBundleRequest {
+            toolchain: toolchain.0.as_bytes().to_vec(),
+            offset: 0,
+        };
+        let fetched = self.registry().fetch_bundle(request).await;
+        let mut pieces = fetched.map_err(|status| self.refused(&status))?.into_inner();
+        let mut hasher = Hasher::default();
+        while let Some(piece) = pieces.message().await.map_err(|status| self.refused(&status))? {
+            hasher.update(&piece.data);
+            progress(hasher.length());
+        }
+        Ok(hasher.finish())
     }
 
     fn coordinator(&self) -> CoordinatorClient<Channel> {
@@ -210,6 +233,10 @@ impl Coordinator {
                 if code == Code::AlreadyExists {
                     let hint =
                         "`--replace` lets the name stand for this compiler; or give the toolchain file another `name`";
+                    complaint.hint = Some(hint.to_owned());
+                }
+                if code == Code::DataLoss {
+                    let hint = "`rdcc toolchain push FILE` on a machine that has this compiler mends it";
                     complaint.hint = Some(hint.to_owned());
                 }
                 Failure {

@@ -77,33 +77,32 @@ async fn push(file: &Path, replace: Replace, context: &Context<'_>) -> Result<St
         replace,
         golden: golden.clone(),
     };
-    let pushed = match known.iter().find(|toolchain| toolchain.identity == id) {
-        // The same files make the same bundle, so there is nothing to pack.
-        Some(known) => {
-            let bundle = BundleRef {
-                digest: known.bundle_digest.parse().map_err(|error| failed(&error))?,
-                size: known.bundle_bytes,
-            };
-            let coordinator = coordinator(context).await?;
-            coordinator.push(head(bundle), tokio::io::empty(), &mut |_| {}).await?
-        }
-        None => {
-            let (bundle, packed) = pack(&manifest, context)?;
-            let coordinator = coordinator(context).await?;
-            let mut progress = Progress::new("sending", context.stderr);
-            let packed = tokio::fs::File::from_std(packed);
-            coordinator
-                .push(head(bundle), packed, &mut |sent| progress.at(sent, bundle.size))
-                .await?
-        }
-    };
+    let mut pushed = Pushed::BundleWanted;
+    if let Some(known) = known.iter().find(|toolchain| toolchain.identity == id) {
+        // The same files make the same bundle, so there is nothing to pack, unless the coordinator's copy has suffered.
+        let bundle = BundleRef {
+            digest: known.bundle_digest.parse().map_err(|error| failed(&error))?,
+            size: known.bundle_bytes,
+        };
+        let coordinator = coordinator(context).await?;
+        pushed = coordinator.push(head(bundle), tokio::io::empty(), &mut |_| {}).await?;
+    }
+    if pushed == Pushed::BundleWanted {
+        let (bundle, packed) = pack(&manifest, context)?;
+        let coordinator = coordinator(context).await?;
+        let mut progress = Progress::new("sending", context.stderr);
+        let packed = tokio::fs::File::from_std(packed);
+        pushed = coordinator
+            .push(head(bundle), packed, &mut |sent| progress.at(sent, bundle.size))
+            .await?;
+    }
     if let Some(state_dir) = &context.state_dir {
         kept_definition::keep(state_dir, &definition.name, &text)
             .map_err(|error| not_kept(&definition.name, &error))?;
     }
     let what = match pushed {
-        Pushed::Stored => "pushed",
         Pushed::KnownBefore => "known already:",
+        Pushed::Stored | Pushed::BundleWanted => "pushed",
     };
     let mut text = format!(
         "{what} toolchain `{}`\n  identity  {id}\n  target    {}, runs on {}\n  files     {}, {}\n",
@@ -308,8 +307,9 @@ async fn verify(name: &Name, context: &Context<'_>) -> Result<String, Failure> {
     let here = capture(&definition, context)?.manifest;
     let cluster = decode(&record)?;
     if here == cluster {
+        check_bundle(&coordinator, &record, context).await?;
         return Ok(format!(
-            "`{name}` is the same here and in the cluster: {}\n",
+            "`{name}` is the same here and in the cluster: {}\nits bundle at the coordinator is sound\n",
             record.summary.identity
         ));
     }
@@ -339,4 +339,24 @@ async fn verify(name: &Name, context: &Context<'_>) -> Result<String, Failure> {
         complaint: complaint.hint("push it under another name, or with `--replace`, or install the cluster's compiler"),
         status: FAILED,
     })
+}
+
+/// Reads the coordinator's bundle from end to end: a flipped bit on its disk shows here before a worker trips over it.
+async fn check_bundle(coordinator: &Coordinator, record: &Record, context: &Context<'_>) -> Result<(), Failure> {
+    let summary = &record.summary;
+    let mut progress = Progress::new("checking the bundle", context.stderr);
+    let found = coordinator
+        .bundle_digest(summary.identity, &mut |done| progress.at(done, summary.bundle_bytes))
+        .await?;
+    if found.to_string() == summary.bundle_digest {
+        return Ok(());
+    }
+    let what = format!(
+        "the coordinator's bundle of `{}` is not the one that was pushed",
+        summary.name
+    );
+    let complaint = Complaint::new(what).because(format!("its digest is {found}, not {}", summary.bundle_digest));
+    Err(Failure::failed(
+        complaint.hint("push the toolchain again: that replaces the bundle"),
+    ))
 }

@@ -134,6 +134,9 @@ pub enum RegistryError {
     /// The bundle is not what the push announced.
     #[error("the bundle that arrived is not the one announced: {0}")]
     NotAsAnnounced(&'static str),
+    /// The push counted on a bundle that was here before, and is gone or damaged.
+    #[error("the bundle of toolchain {0} is not here, or damaged: it has to be sent")]
+    BundleWanted(ToolchainId),
     /// The bundle is not the manifest's.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -296,6 +299,9 @@ impl Registry {
             file,
             hasher,
         } = *upload;
+        if hasher.length() == 0 {
+            return Err(RegistryError::BundleWanted(manifest.id()));
+        }
         if hasher.length() != head.bundle.size {
             return Err(RegistryError::NotAsAnnounced("it ended early"));
         }

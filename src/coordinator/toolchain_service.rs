@@ -93,6 +93,7 @@ fn status_of(error: &RegistryError) -> Status {
         | RegistryError::NotAsAnnounced(_)
         | RegistryError::Bundle(_) => Status::invalid_argument(text),
         RegistryError::Damaged(_) => Status::data_loss(text),
+        RegistryError::BundleWanted(_) => Status::failed_precondition(text),
         RegistryError::Io { .. } => {
             tracing::error!("{text}");
             Status::internal(text)

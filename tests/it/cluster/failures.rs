@@ -110,6 +110,46 @@ fn drained_node_stays_drained_when_the_coordinator_restarts() {
 }
 
 #[test]
+fn bundle_damaged_at_the_coordinator_is_found_and_mended_by_another_push() {
+    if !has_compiler() {
+        return;
+    }
+    let farm = TestFarm::with_workers(&[("n1", 1)]);
+    let verify = || {
+        let mut command = farm.rdcc();
+        command.args(["toolchain", "verify", "arm926"]).output().expect("runs")
+    };
+    let sound = || String::from_utf8_lossy(&verify().stdout).contains("is sound");
+    assert!(sound());
+    let objects = farm.path("coordinator/toolchains/objects");
+    let object = fs::read_dir(objects)
+        .expect("readable")
+        .next()
+        .expect("one")
+        .expect("readable");
+    let path = object.path().join("bundle");
+    let mut bundle = fs::read(&path).expect("readable");
+    let middle = bundle.len() / 2;
+    bundle[middle] ^= 1;
+    fs::write(&path, &bundle).expect("writable");
+
+    let output = verify();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("damaged") && said.contains("rdcc toolchain push"),
+        "{said}"
+    );
+    farm.push();
+    assert!(sound(), "{}", farm.logs());
+    bundle[middle] ^= 1;
+    assert!(
+        fs::read(&path).expect("readable") == bundle,
+        "the same files make the same bundle"
+    );
+}
+
+#[test]
 fn interrupted_compile_ends_everywhere_and_leaves_nothing() {
     if !has_compiler() {
         return;
