@@ -4,14 +4,37 @@
 //! digest here is a promise about content, also against a hostile peer. Invariant: a [`Digest`] is always 32 bytes and
 //! prints as 64 lower-case hexadecimal digits.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 of some content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Returns the first eight bytes as a number, which orders digests as the bytes do.
+    fn head(&self) -> u64 {
+        let (head, _) = self.0.split_first_chunk().expect("a digest has 32 bytes");
+        u64::from_be_bytes(*head)
+    }
+}
+
+impl Ord for Digest {
+    // The order of the bytes. Digests that differ do so in the first eight of them as good as always, and comparing
+    // numbers needs no call: the scheduler does it some dozen times for each grant.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.head().cmp(&other.head()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Digest {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// Text or bytes that are not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +152,23 @@ mod tests {
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Digest::of(b"abc").to_string(), text);
         assert_eq!(text.parse::<Digest>(), Ok(Digest::of(b"abc")));
+    }
+
+    #[test]
+    fn order_is_that_of_the_bytes() {
+        let digests: Vec<Digest> = (0..200u32)
+            .flat_map(|number| {
+                let digest = Digest::of(&number.to_le_bytes());
+                let mut tail = *digest.as_bytes();
+                tail[31] ^= 0x80;
+                [digest, Digest::from(tail)]
+            })
+            .collect();
+        for one in &digests {
+            for other in &digests {
+                assert_eq!(one.cmp(other), one.as_bytes().cmp(other.as_bytes()));
+            }
+        }
     }
 
     #[test]
