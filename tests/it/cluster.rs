@@ -7,5 +7,6 @@ mod farm;
 mod matrix;
 mod placing;
 mod setup;
+mod users;
 mod variants;
 mod ways;
