@@ -1,6 +1,6 @@
 # `make demo` shows rdcc at work, `make test` runs every test. Both install what they need (Debian) and clean up.
 
-.PHONY: all demo test check unit prove matrix replay systems armv7 static clean
+.PHONY: all demo test check unit prove matrix replay systems soak armv7 static clean
 
 all:
 	scripts/prepare.sh build
@@ -43,6 +43,11 @@ replay:
 # `make systems SYSTEM="linux uboot" FULL=1`, `make systems SYSTEM=buildroot BUILDROOT=DIR`; `make systems SYSTEM=list`.
 systems:
 	scripts/systems.sh $(SYSTEM)
+
+# A cluster whose parts are killed, frozen and started anew while it builds; MINUTES=480 for a night.
+MINUTES ?= 20
+soak:
+	scripts/soak.sh $(MINUTES)
 
 # The three programs for the boards, on Debian 12, and for this kind of machine; STATIC=1 needs no C library there.
 armv7:
