@@ -19,4 +19,5 @@ pub mod runtime;
 pub mod store;
 pub mod telemetry;
 pub mod toolchains;
+pub mod trust;
 pub mod worker;

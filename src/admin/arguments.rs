@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 use super::{Ending, Failure, USAGE};
 use crate::exchange::Complaint;
 use crate::ids::Name;
+use crate::trust::identity::Role;
 
 /// A compile farm for cross builds.
 ///
@@ -95,6 +97,22 @@ pub enum Command {
         #[arg(long)]
         off: bool,
     },
+    /// Join a farm with certificates, as the token says: to submit jobs, or to administer it
+    Join {
+        /// HOST or HOST:PORT of its coordinator
+        host: String,
+        /// The join string that `rdcc token create` printed
+        token: String,
+        /// What this user is called in the farm [default: USER-HOST]
+        #[arg(long)]
+        name: Option<Name>,
+    },
+    /// Let other machines and users into the farm
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show and throw out members of the farm
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Start or stop this user's agent, which otherwise starts by itself
     Agent {
         /// Stay in the foreground and log to stderr
@@ -105,6 +123,62 @@ pub enum Command {
     },
     /// Print the version
     Version,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a join string for `rdcc join` or `rdcc-worker join`
+    Create {
+        /// worker, client or admin
+        #[arg(long)]
+        role: Role,
+        /// How long it can be used
+        #[arg(long, default_value = "15m", value_name = "TIME")]
+        ttl: Ttl,
+        /// How many machines may join with it
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        uses: u32,
+    },
+}
+
+/// What to do with members.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// List all members of the farm
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Throw a member out: its certificate is no good any more, its sessions end
+    Revoke {
+        /// Its name
+        name: Name,
+    },
+}
+
+/// A time to live: `90s`, `15m`, `2h`, `7d`, with or without a blank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl(pub Duration);
+
+impl std::str::FromStr for Ttl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let unit_s = match text[digits..].trim() {
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 3600,
+            "d" => 24 * 3600,
+            _ => return Err("use a number with s, m, h or d, such as 15m".to_owned()),
+        };
+        let count: u64 = text[..digits]
+            .parse()
+            .map_err(|_| "use a number with s, m, h or d, such as 15m".to_owned())?;
+        Ok(Self(Duration::from_secs(count.saturating_mul(unit_s))))
+    }
 }
 
 /// What to do with the agent.
@@ -246,6 +320,11 @@ mod tests {
             "check --toolchain arm926 --json",
             "masquerade install d --toolchain arm926",
             "masquerade remove d",
+            "join farm rdcc-00-11 --name pc",
+            "token create --role worker --ttl 2h --uses 8",
+            "token create --role client",
+            "node list --json",
+            "node revoke n1",
             "agent",
             "agent --foreground",
             "agent stop",
@@ -261,6 +340,8 @@ mod tests {
             ("toolchain push", "not provided: <FILE>", "rdcc toolchain push <FILE>"),
             ("status --jsn", "--jsn", "rdcc status"),
             ("toolchain show ../x", "../x", "help"),
+            ("token create --role boss", "no role", "help"),
+            ("token create --role worker --ttl 15", "such as 15m", "help"),
             ("", "command is missing", "rdcc help"),
         ] {
             let failure = parse_text(text).expect_err(text).failure.expect(text);

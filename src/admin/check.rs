@@ -90,7 +90,7 @@ fn allowed(definition: &Definition, node: &Node) -> Certify {
 }
 
 async fn cluster(context: &Context<'_>) -> Result<(Cluster, Vec<Toolchain>), Failure> {
-    let coordinator = Coordinator::connect(&context.settings.coordinator).await?;
+    let coordinator = Coordinator::connect(context).await?;
     Ok((coordinator.cluster().await?, coordinator.toolchains().await?))
 }
 

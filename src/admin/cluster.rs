@@ -11,6 +11,8 @@ use crate::ids::ToolchainId;
 pub struct Cluster {
     /// The coordinator's version.
     pub version: String,
+    /// What everybody should know about it; empty: nothing.
+    pub warning: String,
     /// Since its start, seconds.
     pub uptime_s: u64,
     /// Jobs that wait for a slot.

@@ -9,7 +9,8 @@ use super::cluster::Cluster;
 use super::coordinator_rpc::{Coordinator, Draining};
 use super::nodes::Names;
 use super::{
-    Context, DONE, Ending, FAILED, Failure, UNREACHABLE, check, masquerade, nodes, stats, toolchain, trace, why,
+    Context, DONE, Ending, FAILED, Failure, UNREACHABLE, check, masquerade, members, nodes, stats, toolchain, trace,
+    why,
 };
 use crate::exchange::{AgentReport, Complaint, Reply, Request, Zero};
 use crate::ids::{Name, ToolchainId};
@@ -34,6 +35,9 @@ pub async fn run(command: Command, context: &Context<'_>) -> Ending {
         }
         Command::Check { toolchain, json } => check::run(&toolchain, json.into(), context).await,
         Command::Masquerade(command) => masquerade::run(command, context).await.into(),
+        Command::Join { host, token, name } => members::join(&host, &token, name, context).await.into(),
+        Command::Token(command) => members::token(command, context).await.into(),
+        Command::Node(command) => members::node(command, context).await.into(),
         Command::Agent { action, .. } => agent(action, context).into(),
         Command::Version => Ending {
             text: format!("rdcc {}\n", env!("CARGO_PKG_VERSION")),
@@ -66,7 +70,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
 
 /// The cluster, and the names of its toolchains as far as they are told.
 async fn cluster(context: &Context<'_>) -> Result<(Cluster, Names), Failure> {
-    let coordinator = Coordinator::connect(&context.settings.coordinator).await?;
+    let coordinator = Coordinator::connect(context).await?;
     let cluster = coordinator.cluster().await?;
     // Without names the identities are shown.
     let toolchains = coordinator.toolchains().await.unwrap_or_default();
@@ -250,7 +254,7 @@ fn jobs_at_once(slots: u32, my_share: Option<u32>, local: u32) -> u32 {
 }
 
 async fn usable_slots(toolchain: Option<&Name>, context: &Context<'_>) -> Result<u32, Failure> {
-    let coordinator = Coordinator::connect(&context.settings.coordinator).await?;
+    let coordinator = Coordinator::connect(context).await?;
     let cluster = coordinator.cluster().await?;
     let Some(name) = toolchain else {
         return Ok(cluster.usable_slots(None));
@@ -271,7 +275,7 @@ async fn usable_slots(toolchain: Option<&Name>, context: &Context<'_>) -> Result
 }
 
 async fn drain(node: &str, draining: Draining, context: &Context<'_>) -> Result<String, Failure> {
-    let coordinator = Coordinator::connect(&context.settings.coordinator).await?;
+    let coordinator = Coordinator::connect(context).await?;
     coordinator.set_drain(node, draining).await?;
     Ok(match draining {
         Draining::On => format!("node `{node}` finishes its jobs and gets no more\n"),

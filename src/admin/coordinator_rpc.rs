@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::cluster::{Cluster, ConnectedAgent, Job, Node, NodeToolchain, Toolchain};
-use super::{FAILED, Failure, UNREACHABLE};
+use super::{Context, FAILED, Failure, UNREACHABLE};
 use crate::digest::{Digest, Hasher};
 use crate::exchange::Complaint;
 use crate::ids::{Name, ToolchainId};
@@ -18,9 +18,9 @@ use crate::protocol::convert::toolchain_from_wire;
 use crate::protocol::wire::coordinator_client::CoordinatorClient;
 use crate::protocol::wire::toolchains_client::ToolchainsClient;
 use crate::protocol::{MESSAGE_BYTES_MAX, PIECE_BYTES_MAX, wire};
-use crate::runtime::channel;
 use crate::toolchains::bundle::BundleRef;
 use crate::toolchains::golden::Golden;
+use crate::trust::credentials::{self, Trust};
 
 /// Time for the coordinator to answer a question. It keeps all it needs in memory.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -67,9 +67,10 @@ pub(super) enum Pushed {
 }
 
 impl Coordinator {
-    /// Connects to the coordinator at `address`.
-    pub(super) async fn connect(address: &str) -> Result<Self, Failure> {
-        match channel::connect(address).await {
+    /// Connects to the coordinator that the settings name, with this user's certificate if it asks for one.
+    pub(super) async fn connect(context: &Context<'_>) -> Result<Self, Failure> {
+        let address = &context.settings.coordinator;
+        match trust(context)?.coordinator(address).await {
             Ok(channel) => Ok(Self {
                 channel,
                 address: address.to_owned(),
@@ -194,6 +195,11 @@ impl Coordinator {
         Ok(hasher.finish())
     }
 
+    /// Returns the connection, for the services besides these.
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     fn coordinator(&self) -> CoordinatorClient<Channel> {
         CoordinatorClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
@@ -204,7 +210,10 @@ impl Coordinator {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    async fn answer<T>(&self, call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Failure> {
+    pub(super) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Failure> {
         match tokio::time::timeout(ANSWER_WAIT, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.refused(&status)),
@@ -253,6 +262,18 @@ impl Coordinator {
     }
 }
 
+/// Finds out how the coordinator is spoken to.
+fn trust(context: &Context<'_>) -> Result<Trust, Failure> {
+    let address = &context.settings.coordinator;
+    let Some(state_dir) = &context.state_dir else {
+        return Ok(Trust::Plain);
+    };
+    Trust::with(address, &credentials::directory(state_dir)).map_err(|error| {
+        let hint = "`rdcc join HOST TOKEN` lets this user into a farm; `rdcc token create` on a member's machine prints the token";
+        Failure::failed(Complaint::from_error(&error).hint(hint))
+    })
+}
+
 /// Whether a node gets no more jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Draining {
@@ -288,6 +309,7 @@ fn cluster_from_wire(reply: wire::StatusReply) -> Result<Cluster, WireError> {
     };
     Ok(Cluster {
         version: reply.version,
+        warning: reply.warning,
         uptime_s: reply.uptime_ms / 1000,
         queued: reply.queued,
         running: reply.running,

@@ -49,7 +49,7 @@ pub(super) async fn find(name: &Name, context: &Context<'_>) -> Result<Found, Fa
 }
 
 async fn at_coordinator(name: &Name, context: &Context<'_>) -> Result<Found, Failure> {
-    let coordinator = Coordinator::connect(&context.settings.coordinator).await?;
+    let coordinator = Coordinator::connect(context).await?;
     let record = super::toolchain::record(&coordinator, name).await?;
     let text = String::from_utf8_lossy(&record.definition);
     let definition = Definition::parse(&text).map_err(|error| {

@@ -20,6 +20,8 @@ mod difference;
 mod kept_definition;
 mod masquerade;
 mod masquerade_names;
+mod members;
+mod members_rpc;
 mod nodes;
 mod progress;
 mod stats;

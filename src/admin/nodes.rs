@@ -49,6 +49,9 @@ pub(super) fn status(cluster: Option<&Cluster>, address: &str, agent: Option<&Ag
             cluster.queued,
             cluster.agents.len(),
         );
+        if !cluster.warning.is_empty() {
+            let _ = writeln!(text, "  {}", cluster.warning);
+        }
         for node in cluster
             .nodes
             .iter()
@@ -198,6 +201,7 @@ mod tests {
         };
         Cluster {
             version: "0.1.0".into(),
+            warning: String::new(),
             uptime_s: 90,
             queued: 3,
             running: 1,

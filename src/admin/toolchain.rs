@@ -56,7 +56,7 @@ pub(super) async fn run(command: ToolchainCommand, context: &Context<'_>) -> Res
 }
 
 async fn coordinator(context: &Context<'_>) -> Result<Coordinator, Failure> {
-    Coordinator::connect(&context.settings.coordinator).await
+    Coordinator::connect(context).await
 }
 
 async fn push(file: &Path, replace: Replace, context: &Context<'_>) -> Result<String, Failure> {

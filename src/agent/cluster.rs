@@ -21,6 +21,7 @@ use crate::digest::Digest;
 use crate::ids::{AgentSessionId, Name};
 use crate::job::{RefusalKind, RunReport};
 use crate::runtime::tasks::Tasks;
+use crate::trust::credentials::Trust;
 
 /// Most bytes that one job may send back. The largest objects known, with all debug information, have some 300 MB.
 const OUTPUT_BYTES_MAX: u64 = 512 << 20;
@@ -34,6 +35,7 @@ const LINK_IDLE: Duration = Duration::from_secs(300);
 pub struct Cluster {
     broker: Broker,
     coordinator: CoordinatorLink,
+    trust: Trust,
     address: String,
     tree: Digest,
     tasks: Tasks,
@@ -74,9 +76,17 @@ impl Drop for HeldPlace {
 impl Cluster {
     /// Finds places through `broker`, which uses the link `coordinator` to the coordinator at `address`; workers know this
     /// client's files as `tree`.
-    pub fn new(broker: Broker, coordinator: CoordinatorLink, address: &str, tree: Digest, tasks: &Tasks) -> Self {
+    pub fn new(
+        broker: Broker,
+        coordinator: CoordinatorLink,
+        address: &str,
+        trust: Trust,
+        tree: Digest,
+        tasks: &Tasks,
+    ) -> Self {
         Self {
             broker,
+            trust,
             coordinator,
             address: address.to_owned(),
             tree,
@@ -93,6 +103,8 @@ impl Cluster {
             link: Arc::new(WorkerLink::new(
                 LinkTarget {
                     address: grant.address.clone(),
+                    worker: grant.worker.clone(),
+                    trust: self.trust.clone(),
                     agent: grant.agent_session,
                     tree: self.tree,
                 },

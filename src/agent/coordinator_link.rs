@@ -15,10 +15,10 @@ use super::toolchain_resolve::{DefinitionSource, Told};
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
 use crate::job::{Refusal, RefusalKind, RunReport, Variants};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
-use crate::runtime::channel;
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::definition::Certify;
 use crate::toolchains::host::Host;
+use crate::trust::{self, credentials::Trust};
 
 mod session;
 
@@ -172,6 +172,7 @@ pub struct CoordinatorLink {
     next_request: Arc<AtomicU64>,
     state: watch::Receiver<LinkState>,
     coordinator: Arc<str>,
+    trust: Trust,
 }
 
 /// What callers tell the task. Not bounded by its type, since it has to work from `drop`; bounded in fact, since each
@@ -194,18 +195,27 @@ impl CoordinatorLink {
     pub fn start(
         tasks: &Tasks,
         coordinator: &str,
+        trust: Trust,
         identity: Identity,
         news: impl Fn(News) + Send + Sync + 'static,
     ) -> Self {
         let (notes, received) = mpsc::unbounded_channel();
         let (told, state) = watch::channel(LinkState::Connecting);
-        let link = session::Owner::new(coordinator, identity, notes.clone(), told, Box::new(news));
+        let link = session::Owner::new(
+            coordinator,
+            trust.clone(),
+            identity,
+            notes.clone(),
+            told,
+            Box::new(news),
+        );
         tasks.spawn_until_cancelled(link.run(received));
         Self {
             notes,
             next_request: Arc::new(AtomicU64::new(1)),
             state,
             coordinator: coordinator.into(),
+            trust,
         }
     }
 
@@ -247,7 +257,10 @@ impl DefinitionSource for CoordinatorLink {
         if self.settled().await != LinkState::Up {
             return Told::NoAnswer;
         }
-        let Ok(endpoint) = channel::endpoint(&self.coordinator) else {
+        let Ok(endpoint) = self
+            .trust
+            .endpoint(&self.coordinator, &trust::identity::Identity::coordinator())
+        else {
             return Told::NoAnswer;
         };
         let mut client = wire::toolchains_client::ToolchainsClient::new(endpoint.connect_lazy())

@@ -32,6 +32,7 @@ use crate::exchange::{
 use crate::includes::source_tree::disk::{Bounds, DiskTree};
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::host::Host;
+use crate::trust::{self, credentials::Trust, enrolment_rpc};
 
 /// An agent.
 #[derive(Debug)]
@@ -67,6 +68,10 @@ impl ClientTree {
     }
 }
 
+/// What to do about a farm that this user is no member of.
+const NOT_JOINED: &str =
+    "`rdcc join HOST TOKEN`, with a token that `rdcc token create --role client` made elsewhere, lets this user in";
+
 impl Agent<Cluster> {
     /// Makes an agent that sends its jobs wherever the coordinator of `settings` says. Starts to look for it at once. `host` is
     /// what programs of this machine are made for.
@@ -80,9 +85,14 @@ impl Agent<Cluster> {
     ) -> Result<Self, Complaint> {
         let tree = ClientTree::open(place)?;
         let address = &settings.coordinator;
-        let connect = |news| CoordinatorLink::start(tasks, address, identity, news);
+        let trust = Trust::with(address, &trust::credentials::directory(place.state_dir()));
+        let trust = trust.map_err(|error| Complaint::from_error(&error).hint(NOT_JOINED))?;
+        if let Trust::Farm(kept) = &trust {
+            tasks.spawn_until_cancelled(enrolment_rpc::renew_regularly(kept.clone(), tasks.clone()));
+        }
+        let connect = |news| CoordinatorLink::start(tasks, address, trust.clone(), identity, news);
         let (broker, coordinator) = Broker::start(tasks, settings.share_cores, connect);
-        let cluster = Cluster::new(broker, coordinator, address, tree.name(), tasks);
+        let cluster = Cluster::new(broker, coordinator, address, trust, tree.name(), tasks);
         Self::new(settings, place, host, tree, cluster, ledger, tasks)
     }
 }

@@ -23,11 +23,12 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::inputs::{InputRef, InputTable};
 use self::jobs::Assembly;
 use crate::digest::Digest;
-use crate::ids::{AgentSessionId, GrantId, JobId};
+use crate::ids::{AgentSessionId, GrantId, JobId, Name};
 use crate::job::{Input, JobSpec, Outcome, Refusal};
 use crate::protocol::convert::Compress;
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::profile::RunAs;
+use crate::trust::credentials::Trust;
 
 /// Jobs waiting to be sent. An agent has a few per slot of a worker; the rest waits in its own queue.
 const RUN_QUEUE: usize = 64;
@@ -39,6 +40,10 @@ const OFF_LOOP_BYTES: u64 = 256 << 10;
 pub struct LinkTarget {
     /// `HOST:PORT`, as the grant says.
     pub address: String,
+    /// What it is called; its certificate has to say so.
+    pub worker: Name,
+    /// How it is spoken to.
+    pub trust: Trust,
     /// This agent's session at the coordinator; tokens are bound to it.
     pub agent: AgentSessionId,
     /// Names the file tree that the jobs' paths are of: host, mount namespace and root directory.

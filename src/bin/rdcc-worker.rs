@@ -10,13 +10,18 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use rdcc::ids::Name;
 use rdcc::runtime::signals;
 use rdcc::runtime::tasks::{Ended, Tasks};
 use rdcc::telemetry::logging::{self, LogTarget};
+use rdcc::trust::credentials::{self, Credentials};
+use rdcc::trust::enrolment_rpc;
+use rdcc::trust::identity::Role;
+use rdcc::trust::join_string::JoinString;
 use rdcc::worker::doctor;
 use rdcc::worker::node::Node;
 use rdcc::worker::sandbox::{self, JobUser, SandboxSettings};
-use rdcc::worker::settings::{File, Given, Machine, Settings};
+use rdcc::worker::settings::{File, Given, Machine, Settings, SettingsError};
 
 /// Where the settings stand when `--config` does not say.
 const CONFIG: &str = "/etc/rdcc/worker.toml";
@@ -30,9 +35,9 @@ const SPARE_THREADS: usize = 6;
 #[command(name = "rdcc-worker", version)]
 struct Arguments {
     /// The coordinator
-    #[arg(long, value_name = "http://HOST:PORT")]
+    #[arg(long, value_name = "http[s]://HOST:PORT")]
     coordinator: Option<String>,
-    /// Address to listen on for agents; loopback only, until there is authentication
+    /// Address to listen on for agents; loopback only, unless this node has joined a farm (`join`)
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// The node's name [default: the host's]
@@ -50,6 +55,12 @@ struct Arguments {
     /// Settings; /etc/rdcc/worker.toml is read when it exists and this is not given
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Run jobs for machines of the networks in --allow without certificates
+    #[arg(long)]
+    insecure_lan: bool,
+    /// A network for --insecure-lan, such as 192.168.1.0/24; may be given several times
+    #[arg(long, value_name = "NETWORK")]
+    allow: Vec<ipnet::IpNet>,
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -58,6 +69,13 @@ struct Arguments {
 enum Action {
     /// Says what this node can do to isolate jobs, and what to change
     Doctor,
+    /// Joins a farm with certificates
+    Join {
+        /// HOST or HOST:PORT of its coordinator
+        host: String,
+        /// The join string that `rdcc token create --role worker` printed
+        token: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -68,8 +86,10 @@ fn main() -> ExitCode {
         return sandbox::launcher_main();
     }
     let arguments = Arguments::parse();
-    if let Some(Action::Doctor) = arguments.action {
-        return doctor(arguments.state_dir).unwrap_or_else(|error| complain(&error, 1));
+    match arguments.action {
+        Some(Action::Doctor) => return doctor(arguments.state_dir).unwrap_or_else(|error| complain(&error, 1)),
+        Some(Action::Join { .. }) => return join(arguments).unwrap_or_else(|error| complain(&error, 1)),
+        None => {}
     }
     logging::start(LogTarget::Stderr, std::env::var("RDCC_LOG").ok().as_deref());
     let settings = match settings(arguments) {
@@ -113,15 +133,68 @@ fn doctor(state_dir: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     })
 }
 
+fn settings_file(config: Option<&PathBuf>) -> anyhow::Result<File> {
+    let path = config.cloned().unwrap_or_else(|| CONFIG.into());
+    match std::fs::read_to_string(&path) {
+        Ok(text) => File::parse(&text).with_context(|| format!("cannot use the settings in `{}`", path.display())),
+        Err(error) if config.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Joins a farm as a worker, under the name that this worker will have.
+fn join(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Some(Action::Join { host, token }) = &arguments.action else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let file = settings_file(arguments.config.as_ref())?;
+    let state_dir = arguments
+        .state_dir
+        .clone()
+        .or(file.state_dir)
+        .ok_or(SettingsError::Missing("--state-dir"))?;
+    let name = arguments.name.clone().or(file.name).unwrap_or_else(host_name);
+    let name: Name = name.parse()?;
+    let string: JoinString = token.parse()?;
+    let directory = credentials::directory(&state_dir);
+    if let Some(present) = Credentials::load(&directory)? {
+        let (who, farm) = (present.identity, present.coordinator);
+        anyhow::bail!(
+            "this node is {who} of the farm at `{farm}` already; to join anew remove `{}`",
+            directory.display()
+        );
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let joined = runtime.block_on(enrolment_rpc::join(host, &string, &name))?;
+    if joined.identity.role != Role::Worker {
+        anyhow::bail!(
+            "this token is for a {}, and is used up now; a worker needs one of `rdcc token create --role worker`",
+            joined.identity.role
+        );
+    }
+    joined.save(&directory)?;
+    writeln!(
+        std::io::stdout(),
+        "joined the farm at `{}` as {}",
+        joined.coordinator,
+        joined.identity
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
-    let path = arguments.config.clone().unwrap_or_else(|| CONFIG.into());
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => File::parse(&text).with_context(|| format!("cannot use the settings in `{}`", path.display()))?,
-        Err(error) if arguments.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => File::default(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    let file = settings_file(arguments.config.as_ref())?;
+    let state_dir = arguments.state_dir.as_ref().or(file.state_dir.as_ref());
+    let joined = match state_dir {
+        Some(state_dir) => Credentials::load(&credentials::directory(state_dir))?,
+        None => None,
     };
     let machine = Machine {
-        host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host_name: host_name(),
         processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
     };
     let given = Given {
@@ -131,6 +204,10 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
         slots: arguments.slots,
         power: arguments.power,
         state_dir: arguments.state_dir,
+        insecure_lan: arguments.insecure_lan,
+        allow: arguments.allow,
+        joined: joined.as_ref().map(|joined| joined.coordinator.clone()),
+        joined_name: joined.map(|joined| joined.identity.name),
     };
     Ok(Settings::new(given, file, &machine)?)
 }
@@ -186,9 +263,10 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
 fn hint(error: &anyhow::Error) -> Option<&'static str> {
     use rdcc::runtime::channel::ListenError;
     use rdcc::worker::node::StartError;
-    use rdcc::worker::settings::SettingsError;
     if let Some(ListenError::NotLoopback(_)) = error.chain().find_map(|cause| cause.downcast_ref()) {
-        return Some("listen on 127.0.0.1 and let agents come through a tunnel, for instance ssh -L or WireGuard");
+        return Some(
+            "join the farm first: `rdcc-worker join HOST TOKEN`; `rdcc token create --role worker` prints the token",
+        );
     }
     let system = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
     if system.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse) {
@@ -196,11 +274,24 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
     }
     match error.downcast_ref::<StartError>() {
         Some(StartError::InUse(_)) => return Some("stop it, or give each worker of a machine its own `--state-dir`"),
+        Some(StartError::Trust(_)) => {
+            return Some(
+                "join the farm first: `rdcc-worker join HOST TOKEN`; `rdcc token create --role worker` prints the token",
+            );
+        }
+        Some(StartError::OtherName { .. }) => {
+            return Some("leave out `--name`, or remove `trust` in the state directory and join again");
+        }
+        Some(StartError::InsecureFarm) => return Some("leave out --insecure-lan"),
         Some(StartError::Sandbox(_)) => return Some("`rdcc-worker doctor` explains what is missing on this node"),
         Some(StartError::Coordinator { .. }) => return Some("give `--coordinator http://HOST:PORT`"),
         _ => {}
     }
     match error.downcast_ref::<SettingsError>() {
+        Some(SettingsError::Missing("--allow")) => Some("name the networks too, such as `--allow 192.168.1.0/24`"),
+        Some(SettingsError::Missing("--insecure-lan")) => {
+            Some("`--allow` goes with `--insecure-lan`; a farm with certificates needs neither")
+        }
         Some(SettingsError::Missing(_)) => Some(
             "a worker needs `--coordinator http://HOST:7420`, `--listen 127.0.0.1:PORT` and `--state-dir DIR`, \
              or the same in /etc/rdcc/worker.toml",

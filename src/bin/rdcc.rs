@@ -30,6 +30,7 @@ use rdcc::runtime::tasks::Tasks;
 use rdcc::telemetry::logging::{self, LogTarget};
 use rdcc::toolchains::capture::Surroundings;
 use rdcc::toolchains::host::Host;
+use rdcc::trust::credentials::{self, Credentials};
 
 /// Time for jobs to be cancelled when the agent is told to stop.
 const SHUTDOWN_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -263,6 +264,7 @@ fn settings(env: &Environment) -> Result<Settings, Complaint> {
     let given = Given {
         coordinator: text("RDCC_COORDINATOR"),
         log: text("RDCC_LOG"),
+        joined: joined(env)?,
         user_dir,
         processors: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1024)),
     };
@@ -271,6 +273,18 @@ fn settings(env: &Environment) -> Result<Settings, Complaint> {
             .because(error.to_string())
             .hint("see ~/.config/rdcc/config.toml and /etc/rdcc/rdcc.toml")
     })
+}
+
+/// The coordinator whose farm this user has joined, if there is one.
+fn joined(env: &Environment) -> Result<Option<String>, Complaint> {
+    let Some(state_dir) = surroundings::state_dir(env, &working_directory(env)) else {
+        return Ok(None);
+    };
+    let kept = Credentials::load(&credentials::directory(&state_dir));
+    let kept = kept.map_err(|error| {
+        Complaint::from_error(&error).hint("remove it and join the farm again: `rdcc join HOST TOKEN`")
+    })?;
+    Ok(kept.map(|kept| kept.coordinator))
 }
 
 fn settings_file(path: &Path) -> Result<File, Complaint> {

@@ -138,7 +138,7 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 enum Command {
-    JoinAgent(AgentHello, oneshot::Sender<AgentSession>),
+    JoinAgent(AgentHello, String, oneshot::Sender<AgentSession>),
     JoinWorker(Box<WorkerHello>, oneshot::Sender<WorkerSession>),
     Tell(Event),
     SetDrain(Name, Drain, oneshot::Sender<Result<(), UnknownWorker>>),
@@ -152,9 +152,9 @@ pub struct DriverHandle {
 }
 
 impl DriverHandle {
-    /// Opens an agent's session.
-    pub async fn join_agent(&self, hello: AgentHello) -> Result<AgentSession, Stopped> {
-        self.ask(|reply| Command::JoinAgent(hello, reply)).await
+    /// Opens an agent's session. `holder` is the name of its certificate, to which its grants are bound; empty without.
+    pub async fn join_agent(&self, hello: AgentHello, holder: String) -> Result<AgentSession, Stopped> {
+        self.ask(|reply| Command::JoinAgent(hello, holder, reply)).await
     }
 
     /// Opens a worker's session.
@@ -221,6 +221,7 @@ pub fn start(tasks: &Tasks, rules: Rules, catalogue: Catalogue) -> DriverHandle 
 
 #[derive(Debug)]
 struct AgentEnd {
+    holder: String,
     words: mpsc::Sender<AgentWord>,
     _ended: DropGuard,
 }
@@ -274,7 +275,7 @@ impl Driver {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::JoinAgent(hello, reply) => self.join_agent(hello, reply),
+            Command::JoinAgent(hello, holder, reply) => self.join_agent(hello, holder, reply),
             Command::JoinWorker(hello, reply) => self.join_worker(*hello, reply),
             Command::Tell(event) => {
                 match &event {
@@ -310,11 +311,12 @@ impl Driver {
         session
     }
 
-    fn join_agent(&mut self, hello: AgentHello, reply: oneshot::Sender<AgentSession>) {
+    fn join_agent(&mut self, hello: AgentHello, holder: String, reply: oneshot::Sender<AgentSession>) {
         let id = AgentSessionId(self.draw_session());
         let (words, receiver) = mpsc::channel(self.rules.wants_per_agent_max + ORDERS_SPARE);
         let ended = CancellationToken::new();
         let end = AgentEnd {
+            holder,
             words,
             _ended: ended.clone().drop_guard(),
         };
@@ -406,6 +408,7 @@ impl Driver {
         let Some(worker) = self.workers.get(&grant.worker) else {
             return;
         };
+        let holder = self.agents.get(&grant.agent).map_or("", |agent| &agent.holder);
         let job = GrantedJob {
             toolchain: grant.toolchain,
             run_as: grant.run_as.map(|stand_in| stand_in.toolchain),
@@ -415,7 +418,7 @@ impl Driver {
             grant: grant.grant,
             worker: worker.name.clone(),
             address: worker.address.clone(),
-            token: worker.key.token(grant.grant, grant.agent, job),
+            token: worker.key.of_holder(holder).token(grant.grant, grant.agent, job),
             valid: self.rules.grant_valid_for(grant.purpose),
             power_milli: grant.power_milli,
             purpose: grant.purpose,

@@ -4,8 +4,12 @@
 //! returns actions, and knows neither sockets nor clocks. A job never passes through here; only places do.
 
 pub mod driver;
+pub mod enrolment_service;
 pub mod events;
 pub mod fairness;
+pub mod farm;
+pub mod guard_service;
+pub mod members;
 pub mod moment;
 pub mod placement;
 pub mod registry;
@@ -17,6 +21,7 @@ pub mod settings;
 pub mod toolchain_service;
 pub mod view;
 
+mod access;
 mod agents;
 mod ahead;
 mod audit;

@@ -7,13 +7,16 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use super::driver::{self, Catalogue, DriverHandle};
+use super::enrolment_service::EnrolmentService;
 use super::events::{Event, HostKind, StandIn, StandIns};
+use super::farm::{AuditLog, Farm, FarmError};
+use super::guard_service::GuardLayer;
 use super::registry::{Registry, RegistryError};
 use super::service::CoordinatorService;
 use super::settings::Settings;
@@ -22,9 +25,18 @@ use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel::{self, ListenError};
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::host::Host;
+use crate::trust::listening::{self, Guard, Server};
 
 /// The registry's place within the state directory.
 const TOOLCHAINS_DIR: &str = "toolchains";
+
+/// What every status says where anybody on a network may use the farm.
+const INSECURE: &str =
+    "INSECURE: --insecure-lan is set; every machine on the allowed networks may run commands on this farm";
+/// Largest message about members: a public key and a name.
+const ENROLMENT_BYTES_MAX: usize = 64 << 10;
+/// Certificates are not renewed more often than this, however short their lives.
+const RENEWAL_LEAST: Duration = Duration::from_millis(500);
 
 /// A coordinator that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +44,12 @@ pub enum StartError {
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Its farm cannot be used.
+    #[error("cannot use the farm in the state directory")]
+    Farm(#[from] FarmError),
+    /// A farm has certificates, and `--insecure-lan` wants none.
+    #[error("this coordinator has a farm with certificates, and `--insecure-lan` would let others in without")]
+    InsecureFarm,
     /// Its toolchains cannot be read.
     #[error("cannot use the state directory `{}`", path.display())]
     StateDir {
@@ -66,8 +84,11 @@ pub struct Coordinator {
 
 /// Starts a coordinator as some of `tasks`; it stops when they are cancelled.
 pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, StartError> {
-    let wanted = channel::listen_address(&settings.listen)?;
     let lock = lock_state(&settings.state_dir)?;
+    let audit = AuditLog::new(&settings.state_dir);
+    let farm = open_farm(settings, &audit, tasks).await?;
+    let guard = guard(settings, farm.as_ref(), tasks)?;
+    let wanted = listening::address(&settings.listen, &guard)?;
     let registry = open_registry(&settings.state_dir, tasks).await?;
     let listener = channel::listen(wanted).await?;
     let address = listener.local_addr().map_err(|source| ListenError::Bind {
@@ -83,16 +104,22 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
     let driver = driver::start(tasks, settings.rules.clone(), catalogue);
     let (changes, changed) = mpsc::unbounded_channel();
     tasks.spawn_until_cancelled(tell_changes(changed, driver.clone(), registry.clone(), tasks.clone()));
-    let toolchains = ToolchainService::new(registry, tasks.clone(), changes).into_server();
-    let service = CoordinatorService::new(driver.clone(), tasks.clone());
+    let toolchains = ToolchainService::new(registry, tasks.clone(), changes, audit.clone()).into_server();
+    let warning = settings.insecure_lan.as_ref().map(|_| INSECURE.to_owned());
+    let service = CoordinatorService::new(driver.clone(), tasks.clone(), farm.clone(), audit, warning);
     let service = wire::coordinator_server::CoordinatorServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let enrolment = EnrolmentService::new(farm.clone(), tasks.clone());
+    let enrolment =
+        wire::enrolment_server::EnrolmentServer::new(enrolment).max_decoding_message_size(ENROLMENT_BYTES_MAX);
     let stop = tasks.token();
     let serving = channel::server()
+        .layer(GuardLayer::new(farm))
         .add_service(service)
         .add_service(toolchains)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
+        .add_service(enrolment)
+        .serve_with_incoming_shutdown(listening::incoming(listener, guard, tasks), stop.cancelled_owned());
     tasks.spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the coordinator's listener failed");
@@ -103,6 +130,43 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
         driver,
         _lock: lock,
     })
+}
+
+async fn open_farm(settings: &Settings, audit: &Arc<AuditLog>, tasks: &Tasks) -> Result<Option<Arc<Farm>>, StartError> {
+    let (state_dir, valid, audit) = (settings.state_dir.clone(), settings.certificate_valid, audit.clone());
+    let opened = tasks.blocking(move || Farm::open(&state_dir, valid, audit)).await?;
+    Ok(opened.map(Arc::new))
+}
+
+/// How the listener is guarded: by certificates where there is a farm.
+fn guard(settings: &Settings, farm: Option<&Arc<Farm>>, tasks: &Tasks) -> Result<Guard, StartError> {
+    let networks = settings.insecure_lan.clone();
+    let Some(farm) = farm else {
+        if networks.is_some() {
+            tracing::warn!("{INSECURE}");
+        }
+        return Ok(networks.map_or(Guard::Loopback, |networks| Guard::Networks(networks.into())));
+    };
+    if networks.is_some() {
+        return Err(StartError::InsecureFarm);
+    }
+    let server = Server::new(farm.server_config()?);
+    tasks.spawn_until_cancelled(renew_regularly(
+        farm.clone(),
+        server.clone(),
+        settings.certificate_valid,
+    ));
+    Ok(Guard::Farm(server))
+}
+
+/// Gives the server a new certificate whenever half of the present one's time is over.
+async fn renew_regularly(farm: Arc<Farm>, server: Arc<Server>, valid: Duration) {
+    loop {
+        tokio::time::sleep((valid / 2).max(RENEWAL_LEAST)).await;
+        if let Err(error) = farm.renew_server(&server) {
+            tracing::error!(%error, "the coordinator's certificate is not renewed");
+        }
+    }
 }
 
 /// Takes the state directory for this process; another one would write over its registry.

@@ -4,6 +4,7 @@
 //! before anything else sees it. Invariant: a session that was opened with the driver is also closed with it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,9 +14,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::driver::{AgentWord, DriverHandle, Stopped, WorkerWord};
 use super::events::{Drain, Event};
+use super::farm::{AuditLog, Farm};
 use crate::ids::{AgentSessionId, Name, WorkerSessionId};
 use crate::protocol::{convert, version, wire};
 use crate::runtime::tasks::Tasks;
+use crate::trust::identity::Identity;
+use crate::trust::listening::Peer;
 
 mod messages;
 
@@ -29,13 +33,43 @@ type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct CoordinatorService {
     driver: DriverHandle,
     tasks: Tasks,
+    farm: Option<Arc<Farm>>,
+    audit: Arc<AuditLog>,
+    /// What every status says first.
+    warning: Option<String>,
 }
 
 impl CoordinatorService {
-    /// Serves what `driver` decides; sessions are among `tasks`.
-    pub fn new(driver: DriverHandle, tasks: Tasks) -> Self {
-        Self { driver, tasks }
+    /// Serves what `driver` decides; sessions are among `tasks`, and end when their member is thrown out of `farm`. Every status
+    /// has the `warning`.
+    pub fn new(
+        driver: DriverHandle,
+        tasks: Tasks,
+        farm: Option<Arc<Farm>>,
+        audit: Arc<AuditLog>,
+        warning: Option<String>,
+    ) -> Self {
+        Self {
+            driver,
+            tasks,
+            farm,
+            audit,
+            warning,
+        }
     }
+
+    fn until_revoked(&self, peer: Option<&Peer>) -> CancellationToken {
+        let farm = self.farm.as_ref().zip(peer);
+        farm.map_or_else(CancellationToken::new, |(farm, peer)| farm.until_revoked(peer))
+    }
+}
+
+/// Who is at the other end, if it has a certificate.
+fn member<T>(request: &Request<T>) -> Option<Identity> {
+    request
+        .extensions()
+        .get::<Peer>()
+        .and_then(|peer| peer.identity.clone())
 }
 
 impl From<Stopped> for Status {
@@ -63,14 +97,16 @@ impl wire::coordinator_server::Coordinator for CoordinatorService {
         &self,
         request: Request<Streaming<wire::AgentEvent>>,
     ) -> Result<Response<Self::AgentSessionStream>, Status> {
+        let holder = member(&request).map(|member| member.dns_name()).unwrap_or_default();
+        let revoked = self.until_revoked(request.extensions().get());
         let mut events = request.into_inner();
         let hello = messages::agent_hello(first_of(&mut events).await?).map_err(malformed)?;
         let who = format!("agent of {}@{}", hello.hello.user, hello.hello.host);
         let protocol = agree(&who, hello.protocol)?;
-        let session = self.driver.join_agent(hello.hello).await?;
+        let session = self.driver.join_agent(hello.hello, holder).await?;
         let id = session.id;
         self.tasks
-            .spawn_until_cancelled(read_agent(events, id, self.driver.clone(), session.ended));
+            .spawn_until_cancelled(read_agent(events, id, self.driver.clone(), [session.ended, revoked]));
         let welcome = messages::agent_welcome(protocol, id);
         let words = ReceiverStream::new(session.words).map(|word| match word {
             AgentWord::Ended(reason) => Err(Status::aborted(reason)),
@@ -83,13 +119,19 @@ impl wire::coordinator_server::Coordinator for CoordinatorService {
         &self,
         request: Request<Streaming<wire::WorkerEvent>>,
     ) -> Result<Response<Self::WorkerSessionStream>, Status> {
+        let member = member(&request);
+        let revoked = self.until_revoked(request.extensions().get());
         let mut events = request.into_inner();
         let hello = messages::worker_hello(first_of(&mut events).await?).map_err(malformed)?;
+        if let Some(member) = member.filter(|member| member.name != hello.hello.name) {
+            let words = format!("{member} cannot be worker `{}`", hello.hello.name);
+            return Err(Status::permission_denied(words));
+        }
         let protocol = agree(&format!("worker `{}`", hello.hello.name), hello.protocol)?;
         let session = self.driver.join_worker(hello.hello).await?;
         let id = session.id;
         self.tasks
-            .spawn_until_cancelled(read_worker(events, id, self.driver.clone(), session.ended));
+            .spawn_until_cancelled(read_worker(events, id, self.driver.clone(), [session.ended, revoked]));
         let welcome = messages::worker_welcome(protocol, id, &session.key, session.report_every);
         let words = ReceiverStream::new(session.words).map(|word| match word {
             WorkerWord::Ended(reason) => Err(Status::aborted(reason)),
@@ -100,16 +142,25 @@ impl wire::coordinator_server::Coordinator for CoordinatorService {
 
     async fn status(&self, _: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
         let snapshot = self.driver.view().await?;
-        Ok(Response::new(messages::status(snapshot)))
+        let mut status = messages::status(snapshot);
+        status.warning = self.warning.clone().unwrap_or_default();
+        Ok(Response::new(status))
     }
 
     async fn set_drain(
         &self,
         request: Request<wire::SetDrainRequest>,
     ) -> Result<Response<wire::SetDrainReply>, Status> {
+        let by = request
+            .extensions()
+            .get::<Peer>()
+            .map_or_else(|| "somebody".to_owned(), Peer::to_string);
         let request = request.into_inner();
         let name = Name::new(&request.worker).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let drain = if request.on { Drain::On } else { Drain::Off };
+        let what = if request.on { "drained" } else { "no longer drained" };
+        let (audit, about) = (self.audit.clone(), name.to_string());
+        self.tasks.blocking(move || audit.note(&by, what, &about)).await;
         let answer = self.driver.set_drain(name, drain).await?;
         answer.map_err(|unknown| Status::not_found(unknown.to_string()))?;
         Ok(Response::new(wire::SetDrainReply {}))
@@ -128,11 +179,12 @@ async fn read_agent(
     mut events: Streaming<wire::AgentEvent>,
     id: AgentSessionId,
     driver: DriverHandle,
-    ended: CancellationToken,
+    [ended, revoked]: [CancellationToken; 2],
 ) {
     loop {
         let event = tokio::select! {
             () = ended.cancelled() => break,
+            () = revoked.cancelled() => break,
             event = events.message() => event,
         };
         let Ok(Some(event)) = event else { break };
@@ -159,11 +211,12 @@ async fn read_worker(
     mut events: Streaming<wire::WorkerEvent>,
     id: WorkerSessionId,
     driver: DriverHandle,
-    ended: CancellationToken,
+    [ended, revoked]: [CancellationToken; 2],
 ) {
     loop {
         let event = tokio::select! {
             () = ended.cancelled() => break,
+            () = revoked.cancelled() => break,
             event = events.message() => event,
         };
         let Ok(Some(event)) = event else { break };

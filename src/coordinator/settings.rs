@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::rules::Rules;
@@ -14,6 +15,11 @@ use crate::quantity::Span;
 const LISTEN: &str = "127.0.0.1:7420";
 /// How long transfers of bundles may go on after the order to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// How long certificates are good for: they are renewed after eight months.
+const CERTIFICATE_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
+/// From what a test needs to ten years.
+const CERTIFICATE_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(87_600 * 3600);
 /// Lengths of time that make sense for a wait: shorter is a busy loop, longer is for ever.
 const WAIT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
 
@@ -27,6 +33,12 @@ pub struct File {
     pub state_dir: Option<PathBuf>,
     /// How long transfers of bundles may go on after the order to stop.
     pub shutdown_grace: Option<Span>,
+    /// Whether machines of the networks in `allow` may use the farm without certificates.
+    pub insecure_lan: Option<bool>,
+    /// Those networks, as `192.168.1.0/24`.
+    pub allow: Option<Vec<IpNet>>,
+    /// How long a member's certificate is good for; it is renewed by itself when a third of that is left.
+    pub certificate_valid: Option<Span>,
     /// How places are given.
     pub scheduling: SchedulingFile,
 }
@@ -62,6 +74,10 @@ pub struct Given {
     pub listen: Option<String>,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
+    /// `--insecure-lan`.
+    pub insecure_lan: bool,
+    /// `--allow`, each time it is given.
+    pub allow: Vec<IpNet>,
 }
 
 /// A coordinator's settings, complete and checked.
@@ -73,6 +89,10 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// How long transfers of bundles may go on after the order to stop.
     pub shutdown_grace: Duration,
+    /// Networks whose machines may use the farm without certificates; `None`: nobody may.
+    pub insecure_lan: Option<Vec<IpNet>>,
+    /// How long certificates are good for.
+    pub certificate_valid: Duration,
     /// The scheduler's numbers.
     pub rules: Rules,
 }
@@ -125,6 +145,16 @@ fn count(what: &'static str, given: Option<u32>, usual: u32) -> Result<u32, Sett
     }
 }
 
+/// Takes what was said about a farm without certificates: the switch and the list go together.
+pub fn insecure_lan(insecure: bool, allow: Vec<IpNet>) -> Result<Option<Vec<IpNet>>, SettingsError> {
+    match (insecure, allow.is_empty()) {
+        (true, true) => Err(SettingsError::Missing("--allow")),
+        (false, false) => Err(SettingsError::Missing("--insecure-lan")),
+        (true, false) => Ok(Some(allow)),
+        (false, true) => Ok(None),
+    }
+}
+
 impl SchedulingFile {
     fn rules(&self) -> Result<Rules, SettingsError> {
         let usual = Rules::default();
@@ -149,7 +179,23 @@ impl Settings {
     /// Puts command line, file and defaults together.
     pub fn new(given: Given, file: File) -> Result<Self, SettingsError> {
         let state_dir = given.state_dir.or(file.state_dir);
+        let allow = Some(given.allow)
+            .filter(|allow| !allow.is_empty())
+            .or(file.allow)
+            .unwrap_or_default();
+        let insecure = given.insecure_lan || file.insecure_lan.unwrap_or(false);
+        let certificate_valid = file.certificate_valid.map_or(CERTIFICATE_VALID, |span| span.0);
+        if !CERTIFICATE_RANGE.contains(&certificate_valid) {
+            let (found, range) = (format!("{certificate_valid:?}"), "`1 s` to `87600 h`");
+            return Err(SettingsError::Range {
+                what: "certificate_valid",
+                found,
+                range,
+            });
+        }
         Ok(Self {
+            insecure_lan: insecure_lan(insecure, allow)?,
+            certificate_valid,
             listen: given.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
             state_dir: state_dir.ok_or(SettingsError::Missing("--state-dir"))?,
             shutdown_grace: wait("shutdown_grace", file.shutdown_grace, SHUTDOWN_GRACE)?,
@@ -184,6 +230,7 @@ mod tests {
         let given = Given {
             listen: Some("127.0.0.1:2".into()),
             state_dir: Some("/x".into()),
+            ..Given::default()
         };
         let settings = Settings::new(given, file).expect("complete");
         assert_eq!(settings.listen, "127.0.0.1:2");

@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::farm::AuditLog;
 use super::registry::{Push, PushHead, Record, Registry, RegistryError, Replace, Standing};
 use crate::digest::{Digest, Hasher};
 use crate::ids::{Name, ToolchainId};
@@ -21,6 +22,7 @@ use crate::runtime::tasks::Tasks;
 use crate::toolchains::bundle::BundleRef;
 use crate::toolchains::golden::Golden;
 use crate::toolchains::host::Host;
+use crate::trust::listening::Peer;
 
 /// Pieces of a bundle that wait between network and disk: a megabyte.
 const PIECES_MAX: usize = 4;
@@ -39,15 +41,22 @@ pub struct ToolchainService {
     registry: Arc<Registry>,
     tasks: Tasks,
     changes: mpsc::UnboundedSender<CatalogueChange>,
+    audit: Arc<AuditLog>,
 }
 
 impl ToolchainService {
     /// Serves `registry`. Changes are few (a person makes each), hence the channel without a bound.
-    pub fn new(registry: Arc<Registry>, tasks: Tasks, changes: mpsc::UnboundedSender<CatalogueChange>) -> Self {
+    pub fn new(
+        registry: Arc<Registry>,
+        tasks: Tasks,
+        changes: mpsc::UnboundedSender<CatalogueChange>,
+        audit: Arc<AuditLog>,
+    ) -> Self {
         Self {
             registry,
             tasks,
             changes,
+            audit,
         }
     }
 
@@ -101,6 +110,11 @@ fn status_of(error: &RegistryError) -> Status {
     }
 }
 
+fn who<T>(request: &Request<T>) -> String {
+    let peer = request.extensions().get::<Peer>();
+    peer.map_or_else(|| "somebody".to_owned(), Peer::to_string)
+}
+
 fn name_of(text: &str) -> Result<Name, Status> {
     Name::new(text).map_err(|error| Status::invalid_argument(error.to_string()))
 }
@@ -147,16 +161,18 @@ type Chunks = Pin<Box<dyn Stream<Item = Result<wire::BundleChunk, Status>> + Sen
 #[tonic::async_trait]
 impl wire::toolchains_server::Toolchains for ToolchainService {
     async fn push(&self, request: Request<Streaming<wire::PushPart>>) -> Result<Response<wire::PushReply>, Status> {
-        let by = request
-            .remote_addr()
-            .map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+        let by = who(&request);
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|part| part.part);
         let Some(Part::Head(head)) = first else {
             return Err(Status::invalid_argument("a push begins with its head"));
         };
         let head = head_of(head)?;
-        let (record, known) = match self.blocking(move |registry| registry.begin_push(head, &by)).await? {
+        let pusher = by.clone();
+        let (record, known) = match self
+            .blocking(move |registry| registry.begin_push(head, &pusher))
+            .await?
+        {
             Push::Known(record) => (record, true),
             Push::Wanted(mut upload) => {
                 while let Some(part) = parts.next().await.transpose()? {
@@ -168,6 +184,8 @@ impl wire::toolchains_server::Toolchains for ToolchainService {
                 (self.blocking(move |registry| registry.commit(upload)).await?, false)
             }
         };
+        self.audit
+            .note(&by, "toolchain pushed", &format!("{} {}", record.name, record.id));
         self.told(CatalogueChange::Added(record.id, record.manifest.host()));
         Ok(Response::new(wire::PushReply {
             toolchain: record.id.0.as_bytes().to_vec(),
@@ -203,8 +221,11 @@ impl wire::toolchains_server::Toolchains for ToolchainService {
     }
 
     async fn remove(&self, request: Request<wire::RemoveRequest>) -> Result<Response<wire::RemoveReply>, Status> {
+        let by = who(&request);
         let name = name_of(&request.into_inner().name)?;
-        let removed = self.blocking(move |registry| registry.remove(&name)).await?;
+        let removing = name.clone();
+        let removed = self.blocking(move |registry| registry.remove(&removing)).await?;
+        self.audit.note(&by, "toolchain removed", name.as_str());
         for id in &removed {
             if self.registry.by_id(*id).is_none() {
                 self.told(CatalogueChange::Removed(*id));

@@ -42,6 +42,8 @@ pub struct Given {
     pub log: Option<String>,
     /// The directory of the user's file, whose `toolchains` directory is looked into too.
     pub user_dir: Option<PathBuf>,
+    /// The coordinator whose farm this user has joined.
+    pub joined: Option<String>,
     /// Processors of this machine.
     pub processors: u32,
 }
@@ -129,6 +131,7 @@ impl Settings {
             coordinator: coordinator
                 .or(user.coordinator)
                 .or(system.coordinator)
+                .or(given.joined)
                 .unwrap_or_else(|| COORDINATOR_USUAL.to_owned()),
             toolchain_dirs,
             local_slots,

@@ -38,6 +38,19 @@ impl std::fmt::Debug for GrantKey {
 }
 
 impl GrantKey {
+    /// Returns the key of the grants that go to one member, by its certificate's name: what it is given is no good in other
+    /// hands. Without certificates nobody has a name, and there is one key for all.
+    #[must_use]
+    pub fn of_holder(&self, holder: &str) -> Self {
+        if holder.is_empty() {
+            return self.clone();
+        }
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(b"rdcc holder\0");
+        mac.update(holder.as_bytes());
+        Self(mac.finalize().into_bytes().into())
+    }
+
     fn mac(&self, grant: GrantId, agent: AgentSessionId, job: GrantedJob) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(match job.run_as {
@@ -111,6 +124,19 @@ mod tests {
         assert_eq!(check_pair(pair), TokenCheck::Genuine);
         for other in [toolchain.into(), variant.into(), other_way] {
             assert_eq!(check_pair(other), TokenCheck::Forged);
+        }
+        let held = key
+            .of_holder("6162.client.rdcc")
+            .token(GrantId(1), AgentSessionId(2), toolchain);
+        for (holder, expected) in [
+            ("6162.client.rdcc", TokenCheck::Genuine),
+            ("6163.client.rdcc", TokenCheck::Forged),
+            ("", TokenCheck::Forged),
+        ] {
+            let check = key
+                .of_holder(holder)
+                .verify(GrantId(1), AgentSessionId(2), toolchain, &held);
+            assert_eq!(check, expected, "{holder}");
         }
         assert_eq!(
             key.verify(GrantId(1), AgentSessionId(2), toolchain, &token[..31]),

@@ -1,6 +1,7 @@
 //! Connections: what may be listened on, and how a peer is reached.
 //!
-//! Until a farm has certificates, rdcc listens on loopback only: a worker runs commands for whoever reaches it.
+//! Who may connect is decided in `trust`: without certificates rdcc listens on loopback only, since a worker runs commands for
+//! whoever reaches it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,8 +26,8 @@ pub enum ListenError {
     Malformed(String),
     /// Reachable from outside this machine.
     #[error(
-        "refusing to listen on `{0}`: it can be reached from other machines, and this build has no authentication, \
-         so anyone there could run commands here; use a loopback address such as 127.0.0.1"
+        "refusing to listen on `{0}`: it can be reached from other machines, and without certificates anyone there \
+         could run commands here"
     )]
     NotLoopback(SocketAddr),
     /// The system said no.
@@ -37,15 +38,6 @@ pub enum ListenError {
         /// Why.
         source: std::io::Error,
     },
-}
-
-/// Takes the text of an address to listen on; loopback only.
-pub fn listen_address(text: &str) -> Result<SocketAddr, ListenError> {
-    let address: SocketAddr = text.parse().map_err(|_| ListenError::Malformed(text.to_owned()))?;
-    if !address.ip().to_canonical().is_loopback() {
-        return Err(ListenError::NotLoopback(address));
-    }
-    Ok(address)
 }
 
 /// Binds a listener.
@@ -86,21 +78,4 @@ pub fn endpoint(peer: &str) -> Result<Endpoint, tonic::transport::Error> {
 /// Connects to a peer.
 pub async fn connect(peer: &str) -> Result<Channel, tonic::transport::Error> {
     endpoint(peer)?.connect().await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_may_be_listened_on() {
-        for text in ["127.0.0.1:1", "127.3.2.1:0", "[::1]:7", "[::ffff:127.0.0.1]:7"] {
-            assert!(listen_address(text).is_ok(), "{text}");
-        }
-        for text in ["0.0.0.0:1", "192.168.0.1:1", "[::]:7"] {
-            let error = listen_address(text).expect_err(text);
-            assert!(error.to_string().contains("no authentication"), "{error}");
-        }
-        assert!(listen_address("localhost").is_err());
-    }
 }

@@ -197,6 +197,7 @@ mod tests {
             grant,
             agent,
             job: toolchain.into(),
+            holder: Arc::from(""),
             token: KEY.token(grant, agent, toolchain).to_vec(),
         }
     }

@@ -11,10 +11,11 @@ use crate::digest::Digest;
 use crate::ids::ToolchainId;
 use crate::job::{Refusal, RefusalKind};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
-use crate::runtime::channel;
 use crate::toolchains::bundle::BundleRef;
 use crate::toolchains::golden::Golden;
 use crate::toolchains::manifest::Manifest;
+use crate::trust::credentials::Trust;
+use crate::trust::identity::Identity;
 
 use std::sync::Arc;
 
@@ -25,9 +26,9 @@ pub struct CoordinatorBundles {
 }
 
 impl CoordinatorBundles {
-    /// Names the coordinator, `http://HOST:PORT`. Has to be called within a runtime.
-    pub fn new(coordinator: &str) -> Result<Self, tonic::transport::Error> {
-        let channel = channel::endpoint(coordinator)?.connect_lazy();
+    /// Names the coordinator, `http://HOST:PORT` or `https://HOST:PORT`. Has to be called within a runtime.
+    pub fn new(coordinator: &str, trust: &Trust) -> Result<Self, tonic::transport::Error> {
+        let channel = trust.endpoint(coordinator, &Identity::coordinator())?.connect_lazy();
         let client = wire::toolchains_client::ToolchainsClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -110,6 +110,8 @@ pub struct Attempt {
     pub run: RunRequest,
     /// Who sent it.
     pub agent: AgentSessionId,
+    /// The DNS name of the member that it is; empty without certificates.
+    pub holder: Arc<str>,
     /// The file tree that its paths are of.
     pub tree: Arc<Tree>,
     /// Its inputs, in the order of [`RunRequest::inputs`].
@@ -132,6 +134,7 @@ impl Executor {
         let claim = Claim {
             grant: attempt.run.grant,
             agent: attempt.agent,
+            holder: attempt.holder.clone(),
             job: GrantedJob {
                 toolchain: attempt.run.spec.toolchain,
                 run_as: attempt.run.run_as.as_ref().map(|run_as| run_as.toolchain),

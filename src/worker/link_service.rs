@@ -18,6 +18,8 @@ use crate::ids::AgentSessionId;
 use crate::protocol::{MESSAGE_BYTES_MAX, version, wire};
 use crate::runtime::tasks::Tasks;
 use crate::store::disk::DiskStore;
+use crate::trust::identity::Role;
+use crate::trust::listening::{Guarded, Peer};
 
 /// Links at a time: each has a few megabytes of buffers when busy.
 const LINKS_MAX: usize = 256;
@@ -58,6 +60,7 @@ impl LinkService {
 
     async fn serve(
         self,
+        holder: Arc<str>,
         mut requests: Streaming<wire::LinkRequest>,
         replies: mpsc::Sender<Result<wire::LinkReply, Status>>,
     ) {
@@ -90,11 +93,25 @@ impl LinkService {
             store: self.store,
             tasks: self.tasks,
             agent,
+            holder,
             tree,
             requests,
             replies,
         })
         .await;
+    }
+}
+
+/// Returns the name under which a peer holds its grants, if it may have jobs run. The grants themselves are checked one by one.
+fn holder(peer: Option<&Peer>) -> Result<Arc<str>, Status> {
+    let Some(peer) = peer.filter(|peer| peer.guarded == Guarded::ByCertificates) else {
+        return Ok(Arc::from(""));
+    };
+    match &peer.identity {
+        Some(identity) if matches!(identity.role, Role::Client | Role::Admin) => Ok(identity.dns_name().into()),
+        _ => Err(Status::permission_denied(format!(
+            "{peer} may not have jobs run; clients and admins may"
+        ))),
     }
 }
 
@@ -119,6 +136,7 @@ impl wire::worker_server::Worker for LinkService {
     type LinkStream = ReceiverStream<Result<wire::LinkReply, Status>>;
 
     async fn link(&self, request: Request<Streaming<wire::LinkRequest>>) -> Result<Response<Self::LinkStream>, Status> {
+        let holder = holder(request.extensions().get::<Peer>())?;
         let counted = Counted(self.links.clone());
         if self.links.fetch_add(1, Ordering::Relaxed) >= LINKS_MAX {
             return Err(Status::resource_exhausted(format!(
@@ -128,7 +146,7 @@ impl wire::worker_server::Worker for LinkService {
         let (replies, stream) = mpsc::channel(REPLY_QUEUE);
         let service = self.clone();
         self.tasks.spawn(async move {
-            service.serve(request.into_inner(), replies).await;
+            service.serve(holder, request.into_inner(), replies).await;
             drop(counted);
         });
         Ok(Response::new(ReceiverStream::new(stream)))

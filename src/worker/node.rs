@@ -13,7 +13,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use super::admission::Door;
 use super::coordinator_rpc::CoordinatorBundles;
@@ -22,15 +21,21 @@ use super::link_service::LinkService;
 use super::mirror::{Mirrors, Owner};
 use super::power;
 use super::sandbox::{self, Launcher, SandboxError, SandboxReport, SandboxSettings};
-use super::session::{Identity, Session, memory_field};
+use super::session::{Session, WorkerIdentity, memory_field};
 use super::settings::Settings;
 use super::toolchains::WorkerToolchains;
 use super::variant_checks::{Sources, VariantChecks};
+use crate::ids::Name;
 use crate::runtime::channel::{self, ListenError};
 use crate::runtime::tasks::{Ended, Tasks};
 use crate::store::disk::{DiskStore, StoreError};
 use crate::toolchains::host::Host;
 use crate::toolchains::installed::{InstallError, ToolchainStore};
+use crate::trust::credentials::{Credentials, Kept, Trust, TrustError};
+use crate::trust::identity::{Identity, Role};
+use crate::trust::listening::{self, Guard, Server};
+use crate::trust::tls::{self, Strangers};
+use crate::trust::{self, enrolment_rpc};
 
 /// Time that running jobs have to end when the worker is asked to stop: most compiles take less, and service managers
 /// lose patience after a minute and a half.
@@ -69,6 +74,23 @@ pub enum StartError {
         /// Why not.
         source: tonic::transport::Error,
     },
+    /// Its certificate cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
+    /// It is called otherwise than its certificate says.
+    #[error("this worker is called `{called}`, but it joined the farm as {joined}")]
+    OtherName {
+        /// By its settings.
+        called: Name,
+        /// By its certificate.
+        joined: Identity,
+    },
+    /// A farm has certificates, and `--insecure-lan` wants none.
+    #[error("this worker's farm has certificates, and `--insecure-lan` would let others in without")]
+    InsecureFarm,
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -96,12 +118,19 @@ impl Node {
         tasks: &Tasks,
         joined: impl FnMut() + Send + 'static,
     ) -> Result<Self, StartError> {
-        let wanted = channel::listen_address(&settings.listen)?;
-        let bundles = CoordinatorBundles::new(&settings.coordinator).map_err(|source| StartError::Coordinator {
-            address: settings.coordinator.clone(),
-            source,
-        })?;
         let lock = lock_state(&settings.state_dir)?;
+        let (address, state) = (
+            settings.coordinator.clone(),
+            trust::credentials::directory(&settings.state_dir),
+        );
+        let trust = tasks.blocking(move || Trust::with(&address, &state)).await?;
+        let guard = guard(settings, &trust, tasks)?;
+        let wanted = listening::address(&settings.listen, &guard)?;
+        let bundles =
+            CoordinatorBundles::new(&settings.coordinator, &trust).map_err(|source| StartError::Coordinator {
+                address: settings.coordinator.clone(),
+                source,
+            })?;
         let listener = channel::listen(wanted).await?;
         let address = listener.local_addr().map_err(|source| ListenError::Bind {
             address: wanted,
@@ -136,9 +165,10 @@ impl Node {
             tasks: tasks.clone(),
         });
         let service = LinkService::new(executor, parts.blobs, tasks.clone()).into_server();
-        let serving = channel::server()
-            .add_service(service)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), tasks.token().cancelled_owned());
+        let serving = channel::server().add_service(service).serve_with_incoming_shutdown(
+            listening::incoming(listener, guard, tasks),
+            tasks.token().cancelled_owned(),
+        );
         tasks.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the worker's listener failed");
@@ -147,6 +177,7 @@ impl Node {
         let session = Session {
             coordinator: settings.coordinator.clone(),
             identity: identity(settings, address, parts.power, &sandbox),
+            trust,
             places: Arc::new(door.clone()),
             toolchains,
             tasks: tasks.clone(),
@@ -281,9 +312,46 @@ fn power_key(cpuinfo: &str) -> String {
     format!("{model}\nrdcc {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-fn identity(settings: &Settings, address: SocketAddr, power: f64, sandbox: &SandboxReport) -> Identity {
+/// How the listener is guarded: by certificates where the coordinator has a farm.
+fn guard(settings: &Settings, trust: &Trust, tasks: &Tasks) -> Result<Guard, StartError> {
+    let networks = settings.insecure_lan.clone();
+    let Trust::Farm(kept) = trust else {
+        if networks.is_some() {
+            tracing::warn!("INSECURE: every machine on the allowed networks may run commands on this node");
+        }
+        return Ok(networks.map_or(Guard::Loopback, |networks| Guard::Networks(networks.into())));
+    };
+    if networks.is_some() {
+        return Err(StartError::InsecureFarm);
+    }
+    let joined = kept.current().identity.clone();
+    if joined.role != Role::Worker || joined.name != settings.name {
+        let called = settings.name.clone();
+        return Err(StartError::OtherName { called, joined });
+    }
+    let server = Server::new(server_config(&kept.current())?);
+    tasks.spawn_until_cancelled(renew_regularly(kept.clone(), server.clone(), tasks.clone()));
+    Ok(Guard::Farm(server))
+}
+
+fn server_config(own: &Credentials) -> Result<Arc<tokio_rustls::rustls::ServerConfig>, tokio_rustls::rustls::Error> {
+    tls::server(&own.authority, &own.certificate, &own.key, Strangers::Refused)
+}
+
+/// Has the certificate renewed, for those who connect from then on.
+async fn renew_regularly(kept: Arc<Kept>, server: Arc<Server>, tasks: Tasks) {
+    loop {
+        enrolment_rpc::renewed(&kept, &tasks).await;
+        match server_config(&kept.current()) {
+            Ok(config) => server.renew(config),
+            Err(error) => tracing::error!(%error, "the new certificate cannot be used"),
+        }
+    }
+}
+
+fn identity(settings: &Settings, address: SocketAddr, power: f64, sandbox: &SandboxReport) -> WorkerIdentity {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    Identity {
+    WorkerIdentity {
         name: settings.name.clone(),
         address: settings.address.clone().unwrap_or_else(|| address.to_string()),
         slots: settings.slots,

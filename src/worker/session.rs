@@ -17,8 +17,8 @@ use crate::protocol::token::GrantKey;
 use crate::protocol::wire::{self, worker_event::Event, worker_order::Order};
 use crate::protocol::{MESSAGE_BYTES_MAX, convert, version};
 use crate::runtime::backoff::Backoff;
-use crate::runtime::channel;
 use crate::runtime::tasks::Tasks;
+use crate::trust::credentials::Trust;
 
 /// First and longest pause between attempts to reach the coordinator: a restart is noticed within a second, and a
 /// hundred nodes of a dead coordinator cost next to nothing.
@@ -32,7 +32,7 @@ const PREPARING_MAX: usize = 64;
 
 /// What this node is, as `hello` states it.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub struct WorkerIdentity {
     /// The node's name.
     pub name: Name,
     /// Where agents reach it.
@@ -93,7 +93,9 @@ pub struct Session<P, T> {
     /// `http://HOST:PORT` of the coordinator.
     pub coordinator: String,
     /// What this node is.
-    pub identity: Identity,
+    pub identity: WorkerIdentity,
+    /// How the coordinator is spoken to.
+    pub trust: Trust,
     /// Its slots.
     pub places: Arc<P>,
     /// Its toolchains.
@@ -152,7 +154,7 @@ impl<P: Places, T: Toolchains> Session<P, T> {
 
     /// One session, from connecting to its end. Returns only when cancelled.
     async fn once(self: &Arc<Self>, joined: &mut (dyn FnMut() + Send)) -> Result<(), Parted> {
-        let connection = channel::connect(&self.coordinator).await?;
+        let connection = self.trust.coordinator(&self.coordinator).await?;
         let mut client = wire::coordinator_client::CoordinatorClient::new(connection)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);

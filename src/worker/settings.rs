@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::ids::Name;
@@ -18,6 +19,10 @@ pub struct File {
     pub coordinator: Option<String>,
     /// ADDRESS:PORT to listen on for agents.
     pub listen: Option<String>,
+    /// Whether machines of the networks in `allow` may have jobs run without certificates.
+    pub insecure_lan: Option<bool>,
+    /// Those networks, as `192.168.1.0/24`.
+    pub allow: Option<Vec<IpNet>>,
     /// HOST:PORT that agents are told to use; the listening address when absent.
     pub address: Option<String>,
     /// The node's name.
@@ -71,6 +76,14 @@ pub struct Given {
     pub power: Option<f64>,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
+    /// `--insecure-lan`.
+    pub insecure_lan: bool,
+    /// `--allow`, each time it is given.
+    pub allow: Vec<IpNet>,
+    /// The coordinator whose farm this machine has joined.
+    pub joined: Option<String>,
+    /// What it is called there.
+    pub joined_name: Option<Name>,
 }
 
 /// A worker's settings, complete and checked.
@@ -80,6 +93,8 @@ pub struct Settings {
     pub coordinator: String,
     /// ADDRESS:PORT to listen on.
     pub listen: String,
+    /// Networks whose machines may have jobs run without certificates; `None`: nobody may.
+    pub insecure_lan: Option<Vec<IpNet>>,
     /// What agents are told, when that is not [`Settings::listen`].
     pub address: Option<String>,
     /// The node's name.
@@ -192,12 +207,31 @@ impl Settings {
         if niceness > 19 {
             return range("niceness", niceness.to_string(), "0 to 19");
         }
-        let name = given.name.or(file.name).unwrap_or_else(|| machine.host_name.clone());
+        let joined_name = given.joined_name.map(|name| name.to_string());
+        let name = given
+            .name
+            .or(file.name)
+            .or(joined_name)
+            .unwrap_or_else(|| machine.host_name.clone());
+        let allow = Some(given.allow)
+            .filter(|allow| !allow.is_empty())
+            .or(file.allow)
+            .unwrap_or_default();
+        let insecure_lan = match (
+            given.insecure_lan || file.insecure_lan.unwrap_or(false),
+            allow.is_empty(),
+        ) {
+            (true, true) => return Err(SettingsError::Missing("--allow")),
+            (false, false) => return Err(SettingsError::Missing("--insecure-lan")),
+            (true, false) => Some(allow),
+            (false, true) => None,
+        };
         let fallback = Ceilings::default();
         let bytes = |value: Option<Bytes>, fallback: u64| value.map_or(fallback, |bytes| bytes.0);
         let span = |value: Option<Span>, fallback: Duration| value.map_or(fallback, |span| span.0);
         Ok(Self {
-            coordinator: coordinator(given.coordinator.or(file.coordinator))?,
+            insecure_lan,
+            coordinator: coordinator(given.coordinator.or(file.coordinator).or(given.joined))?,
             listen: given.listen.or(file.listen).ok_or(SettingsError::Missing("--listen"))?,
             address: file.address,
             name: Name::new(&name)?,
@@ -225,12 +259,15 @@ impl Settings {
 /// Takes the coordinator's address, which is tried for ever once it is taken.
 fn coordinator(address: Option<String>) -> Result<String, SettingsError> {
     let address = address.ok_or(SettingsError::Missing("--coordinator"))?;
-    let host = address.strip_prefix("http://").unwrap_or_default();
+    let host = address
+        .strip_prefix("http://")
+        .or_else(|| address.strip_prefix("https://"))
+        .unwrap_or_default();
     if host.is_empty() || host.starts_with([':', '/']) {
         return Err(SettingsError::Range {
             what: "coordinator",
             found: format!("`{address}`"),
-            range: "of the form http://HOST:PORT",
+            range: "of the form http://HOST:PORT or https://HOST:PORT",
         });
     }
     Ok(address)

@@ -7,6 +7,7 @@
 //! memory is bounded whatever arrives.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::ids::{AgentSessionId, GrantId};
 use crate::job::{Refusal, RefusalKind};
@@ -29,6 +30,8 @@ pub struct Claim {
     pub grant: GrantId,
     /// The agent that it was given to, as the link's hello said.
     pub agent: AgentSessionId,
+    /// The DNS name of the member that shows it; empty without certificates.
+    pub holder: Arc<str>,
     /// What it is to be compiled with.
     pub job: GrantedJob,
     /// Proof of all this.
@@ -109,7 +112,12 @@ impl Slots {
             return Err(busy("the worker is shutting down".to_owned()));
         }
         let Claim { grant, agent, .. } = *claim;
-        let key_of = |session: &Session| session.key.verify(grant, agent, claim.job, &claim.token);
+        let key_of = |session: &Session| {
+            session
+                .key
+                .of_holder(&claim.holder)
+                .verify(grant, agent, claim.job, &claim.token)
+        };
         let genuine = |session: &&mut Session| key_of(session) == TokenCheck::Genuine;
         let Some(session) = self.session.as_mut().filter(genuine) else {
             return Err(busy(format!("grant {grant} is not of this worker's present session")));
@@ -215,6 +223,7 @@ mod tests {
             grant,
             agent,
             job: toolchain().into(),
+            holder: Arc::from(""),
             token: key.token(grant, agent, toolchain()).to_vec(),
         }
     }

@@ -47,6 +47,7 @@ impl Farm {
         let given = Given {
             listen: Some(listen.to_owned()),
             state_dir: Some(state_dir.path().to_owned()),
+            ..Given::default()
         };
         let settings = Settings::new(given, File::parse(settings).expect("valid")).expect("complete");
         let tasks = Tasks::default();
@@ -99,7 +100,7 @@ fn link_to(tasks: &Tasks, url: &str) -> CoordinatorLink {
         user: "me".into(),
         pid: 1,
     };
-    CoordinatorLink::start(tasks, url, identity, |_| {})
+    CoordinatorLink::start(tasks, url, rdcc::trust::credentials::Trust::Plain, identity, |_| {})
 }
 
 async fn want(link: &CoordinatorLink, wish: Wish) -> Result<GrantHeld, WantError> {

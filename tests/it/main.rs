@@ -10,5 +10,6 @@ mod real_gcc;
 mod sandbox;
 mod support;
 mod tidy;
+mod trust;
 mod worker;
 mod wrapper;

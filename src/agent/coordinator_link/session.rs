@@ -17,8 +17,8 @@ use crate::job::Variants;
 use crate::protocol::wire::{self, agent_event::Event, agent_order::Order};
 use crate::protocol::{MESSAGE_BYTES_MAX, convert, version};
 use crate::runtime::backoff::Backoff;
-use crate::runtime::channel;
 use crate::toolchains::definition::Certify;
+use crate::trust::credentials::Trust;
 
 /// First and longest pause between attempts: a coordinator that restarts is back within a second, and an agent that
 /// has none costs nothing worth naming.
@@ -71,6 +71,7 @@ struct Session {
 /// The task's state.
 pub(super) struct Owner {
     coordinator: String,
+    trust: Trust,
     identity: Identity,
     notes: Notes,
     state: watch::Sender<LinkState>,
@@ -82,6 +83,7 @@ pub(super) struct Owner {
 impl Owner {
     pub(super) fn new(
         coordinator: &str,
+        trust: Trust,
         identity: Identity,
         notes: Notes,
         state: watch::Sender<LinkState>,
@@ -89,6 +91,7 @@ impl Owner {
     ) -> Self {
         Self {
             coordinator: coordinator.to_owned(),
+            trust,
             identity,
             notes,
             state,
@@ -128,7 +131,7 @@ impl Owner {
 
     /// Tries once. Wants that come during the very first attempt are kept for a moment, and handed out with the session.
     async fn connect(&mut self, notes: &mut mpsc::UnboundedReceiver<Note>) -> Result<(Session, Vec<Note>), Parted> {
-        let mut attempt = pin!(open(&self.coordinator, &self.identity));
+        let mut attempt = pin!(open(&self.coordinator, &self.trust, &self.identity));
         let mut early = Vec::new();
         let mut patience = pin!(tokio::time::sleep(FIRST_ATTEMPT_WAIT));
         loop {
@@ -323,8 +326,8 @@ fn fail_all(notes: impl IntoIterator<Item = Note>, reason: &str) {
     }
 }
 
-async fn open(coordinator: &str, identity: &Identity) -> Result<Session, Parted> {
-    let connection = channel::connect(coordinator).await?;
+async fn open(coordinator: &str, trust: &Trust, identity: &Identity) -> Result<Session, Parted> {
+    let connection = trust.coordinator(coordinator).await?;
     let mut client = wire::coordinator_client::CoordinatorClient::new(connection)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

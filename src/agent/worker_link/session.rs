@@ -26,7 +26,6 @@ use crate::protocol::pieces::{BlobPiece, blob_piece_to_wire, output_piece_from_w
 use crate::protocol::wire::link_reply::Reply;
 use crate::protocol::wire::link_request::Request;
 use crate::protocol::{MESSAGE_BYTES_MAX, version, wire};
-use crate::runtime::channel;
 use crate::runtime::tasks::Tasks;
 
 /// Time that a worker has to say `welcome` on an open connection.
@@ -417,7 +416,9 @@ impl Stream for Outgoing {
 }
 
 async fn connect(target: LinkTarget, tasks: Tasks, traffic: Arc<Traffic>) -> Result<Live, String> {
-    let channel = channel::connect(&target.address)
+    let channel = target
+        .trust
+        .worker(&target.address, &target.worker)
         .await
         .map_err(|error| one_line(&error))?;
     let mut client = wire::worker_client::WorkerClient::new(channel)

@@ -107,6 +107,8 @@ impl Farm {
         });
         let target = LinkTarget {
             address,
+            worker: crate::ids::Name::new("n1").expect("a name"),
+            trust: crate::trust::credentials::Trust::Plain,
             agent: AgentSessionId(1),
             tree: Digest::of(b"tree"),
         };
@@ -323,6 +325,8 @@ async fn worker_that_is_not_there_is_named() {
     let farm = Farm::start().await;
     let target = LinkTarget {
         address: address.clone(),
+        worker: crate::ids::Name::new("n1").expect("a name"),
+        trust: crate::trust::credentials::Trust::Plain,
         ..farm.link.target().clone()
     };
     let link = WorkerLink::new(target, &tasks);

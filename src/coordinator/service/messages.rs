@@ -352,6 +352,7 @@ pub fn status(snapshot: Snapshot) -> wire::StatusReply {
         workers: cluster.workers.into_iter().map(worker_status).collect(),
         agents: cluster.agents.into_iter().map(agent_status).collect(),
         jobs: cluster.jobs.into_iter().map(running_job).collect(),
+        warning: String::new(),
     }
 }
 

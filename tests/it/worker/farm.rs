@@ -179,6 +179,8 @@ impl Farm {
         tasks.spawn(async move { serving.await.expect("serves") });
         let target = LinkTarget {
             address,
+            worker: rdcc::ids::Name::new("n1").expect("a name"),
+            trust: rdcc::trust::credentials::Trust::Plain,
             agent: AGENT,
             tree: Digest::of(b"tree"),
         };

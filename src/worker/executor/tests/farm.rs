@@ -116,6 +116,8 @@ impl Farm {
     pub(super) fn link_as(&self, tree: &[u8]) -> WorkerLink {
         let target = LinkTarget {
             address: self.address.clone(),
+            worker: crate::ids::Name::new("n1").expect("a name"),
+            trust: crate::trust::credentials::Trust::Plain,
             agent: AGENT,
             tree: Digest::of(tree),
         };

@@ -1,0 +1,478 @@
+//! Farms with certificates: who gets in, what members may do, and that they compile.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take that is waited for here.
+const PATIENCE: Duration = Duration::from_secs(120);
+const COMPILER: &str = "arm-linux-gnueabi-gcc";
+
+fn has_compiler() -> bool {
+    let found = Path::new("/usr/bin").join(COMPILER).exists();
+    if !found {
+        eprintln!("skipped: no {COMPILER} here");
+    }
+    found
+}
+
+/// A farm with certificates on loopback, and what belongs to it.
+struct SecureFarm {
+    dir: tempfile::TempDir,
+    address: String,
+    daemons: Vec<(String, Child)>,
+}
+
+/// A user: a home and a state directory.
+struct User<'a> {
+    farm: &'a SecureFarm,
+    name: &'static str,
+}
+
+impl SecureFarm {
+    /// Makes the farm and starts its coordinator, whose certificates are good for so long. Returns the first administrator's token.
+    fn new(certificate_valid: &str) -> (Self, String) {
+        let dir = tempfile::Builder::new()
+            .prefix("rdcc-trust-")
+            .tempdir()
+            .expect("a directory");
+        fs::create_dir(dir.path().join("src")).expect("created");
+        let mut farm = Self {
+            dir,
+            address: "127.0.0.1:0".to_owned(),
+            daemons: Vec::new(),
+        };
+        let config = format!("certificate_valid = \"{certificate_valid}\"\n");
+        fs::write(farm.path("coordinator.toml"), config).expect("written");
+        let made = farm.coordinator_command().arg("init").output().expect("runs");
+        assert!(made.status.success(), "{}", said(&made));
+        let text = said(&made);
+        let token = text
+            .split_whitespace()
+            .find(|word| word.starts_with("rdcc-") && word.len() > 40);
+        let token = token.unwrap_or_else(|| panic!("{text}")).to_owned();
+        farm.start_coordinator();
+        (farm, token)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        fs::canonicalize(self.dir.path()).expect("there").join(name)
+    }
+
+    fn coordinator_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc-coordinator"));
+        command
+            .arg("--state-dir")
+            .arg(self.path("coordinator"))
+            .arg("--config")
+            .arg(self.path("coordinator.toml"));
+        command
+            .env_clear()
+            .env("RDCC_LOG", "info,rdcc=debug")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn start_coordinator(&mut self) {
+        let mut command = self.coordinator_command();
+        command.args(["--listen", &self.address]);
+        let line = self.start("coordinator", command);
+        self.address = line.strip_prefix("listening on ").expect("an address").to_owned();
+    }
+
+    /// Starts a daemon, and returns its first line.
+    fn start(&mut self, name: &str, mut command: Command) -> String {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path(&format!("{name}.log")))
+            .expect("opened");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().expect("piped"))
+            .read_line(&mut line)
+            .expect("a line");
+        self.daemons.push((name.to_owned(), child));
+        assert!(!line.is_empty(), "{name} did not start: {}", self.log(name));
+        line.trim().to_owned()
+    }
+
+    fn kill(&mut self, name: &str) {
+        let at = self
+            .daemons
+            .iter()
+            .position(|(known, _)| known == name)
+            .expect("it runs");
+        let (_, mut child) = self.daemons.remove(at);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
+    fn worker_command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc-worker"));
+        command.arg("--state-dir").arg(self.path(name)).args(["--name", name]);
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("RDCC_LOG", "info,rdcc=debug")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn join_worker(&self, name: &str, token: &str) -> Output {
+        self.worker_command(name)
+            .args(["join", &self.address, token])
+            .output()
+            .expect("runs")
+    }
+
+    /// Starts a worker that has joined; it finds its coordinator by itself.
+    fn start_worker(&mut self, name: &str) {
+        let mut command = self.worker_command(name);
+        command.args(["--listen", "127.0.0.1:0", "--power", "1", "--slots", "2"]);
+        self.start(name, command);
+    }
+
+    fn user(&self, name: &'static str) -> User<'_> {
+        fs::create_dir_all(self.path(name)).expect("created");
+        User { farm: self, name }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path("src").join(name), text).expect("written");
+    }
+}
+
+impl Drop for SecureFarm {
+    fn drop(&mut self) {
+        for user in ["boss", "pc", "other"] {
+            if self.path(user).exists() {
+                let _ = self.user(user_name(user)).rdcc(&["agent", "stop"]);
+            }
+        }
+        for (name, mut child) in std::mem::take(&mut self.daemons) {
+            let signal = if name == "coordinator" {
+                Signal::KILL
+            } else {
+                Signal::TERM
+            };
+            let _ = kill_process(Pid::from_child(&child), signal);
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(self.dir.path());
+    }
+}
+
+fn user_name(name: &str) -> &'static str {
+    match name {
+        "boss" => "boss",
+        "pc" => "pc",
+        _ => "other",
+    }
+}
+
+impl User<'_> {
+    fn command(&self) -> Command {
+        let home = self.farm.path(self.name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc"));
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &home)
+            .env("RDCC_STATE_DIR", home.join("state"))
+            .env("RDCC_LOG", "info,rdcc=debug")
+            .current_dir(self.farm.path("src"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn rdcc(&self, words: &[&str]) -> Output {
+        self.command().args(words).output().expect("runs")
+    }
+
+    /// Runs a command that has to succeed, and returns what it printed.
+    fn must(&self, words: &[&str]) -> String {
+        let output = self.rdcc(words);
+        assert!(
+            output.status.success(),
+            "{words:?}: {}\n{}",
+            said(&output),
+            self.farm.log("coordinator")
+        );
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs a command that has to be refused, and returns why.
+    fn refused(&self, words: &[&str]) -> String {
+        let output = self.rdcc(words);
+        assert!(
+            !output.status.success(),
+            "{words:?} should be refused: {}",
+            said(&output)
+        );
+        said(&output)
+    }
+
+    fn join(&self, token: &str) -> String {
+        self.must(&["join", &self.farm.address, token, "--name", self.name])
+    }
+
+    fn compile(&self) -> Output {
+        let mut command = self.command();
+        command.args(["--toolchain", "arm926", COMPILER, "-O2", "-c", "a.c", "-o", "a.o"]);
+        command.env("RDCC_STRICT", "1").output().expect("runs")
+    }
+}
+
+fn said(output: &Output) -> String {
+    [&output.stdout, &output.stderr]
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .concat()
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+const ARM926: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/toolchains/arm926.toml");
+
+#[test]
+fn members_join_by_tokens_compile_and_are_thrown_out() {
+    if !has_compiler() {
+        return;
+    }
+    let (mut farm, token) = SecureFarm::new("8760 h");
+    let joined = farm.user("boss").join(&token);
+    assert!(joined.contains("as admin `boss`"), "{joined}");
+    let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
+    let joined = farm.join_worker("n1", &for_worker);
+    assert!(joined.status.success(), "{}", said(&joined));
+    let key = fs::metadata(farm.path("n1/trust/member.json")).expect("kept");
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    farm.start_worker("n1");
+    let for_client = farm
+        .user("boss")
+        .must(&["token", "create", "--role", "client", "--ttl", "1h"]);
+    farm.user("pc").join(&for_client);
+
+    // A client submits and looks; what changes the farm is the administrator's.
+    let why = farm.user("pc").refused(&["toolchain", "push", ARM926]);
+    assert!(
+        why.contains("client `pc` may not do this (Push); it takes: admin"),
+        "{why}"
+    );
+    farm.user("boss").must(&["toolchain", "push", ARM926]);
+    for words in [
+        &["drain", "n1"][..],
+        &["token", "create", "--role", "admin"],
+        &["node", "revoke", "n1"],
+        &["toolchain", "rm", "arm926"],
+    ] {
+        assert!(farm.user("pc").refused(words).contains("it takes: admin"), "{words:?}");
+    }
+    farm.write("a.c", "int a(int x) { return x * 3; }\n");
+    let compiled = farm.user("pc").compile();
+    assert!(
+        compiled.status.success(),
+        "{}\n{}",
+        said(&compiled),
+        farm.log("coordinator")
+    );
+    let object = fs::read(farm.path("src/a.o")).expect("made");
+    let local = Command::new(COMPILER)
+        .args(["-O2", "-c", "a.c", "-o", "b.o"])
+        .current_dir(farm.path("src"))
+        .status();
+    assert!(local.is_ok_and(|status| status.success()));
+    assert!(object == fs::read(farm.path("src/b.o")).expect("made"));
+    let stats = farm.user("pc").must(&["stats"]);
+    assert!(stats.contains("remote     1 "), "{stats}");
+    let members = farm.user("boss").must(&["node", "list"]);
+    for member in ["boss", "n1", "pc"] {
+        assert!(members.contains(member), "{members}");
+    }
+
+    // Out: sessions end, certificates are no good, and only a new token helps.
+    farm.user("boss").must(&["node", "revoke", "pc"]);
+    let why = farm.user("pc").refused(&["status"]);
+    assert!(why.contains("no member of this farm any more"), "{why}");
+    farm.user("boss").must(&["node", "revoke", "n1"]);
+    wait_for("the worker's leaving", || {
+        farm.user("boss")
+            .must(&["nodes", "--json"])
+            .replace(char::is_whitespace, "")
+            == "[]"
+            || { farm.user("boss").must(&["nodes"]).contains("lost") }
+    });
+    let audit = fs::read_to_string(farm.path("coordinator/audit.log")).expect("written");
+    for line in ["\"joined\"", "\"toolchain pushed\"", "\"revoked\"", "\"admin `boss`\""] {
+        assert!(audit.contains(line), "{line}: {audit}");
+    }
+}
+
+#[test]
+fn nobody_gets_in_without_the_right_token() {
+    let (farm, token) = SecureFarm::new("8760 h");
+    let (other, other_token) = SecureFarm::new("8760 h");
+    // Each of these says nothing secret to the wrong side, and leaves nothing behind.
+    let stranger = farm.user("other");
+    let why = stranger.refused(&["join", &farm.address, &other_token]);
+    assert!(
+        why.contains("cannot reach the farm's coordinator"),
+        "another farm's token: {why}"
+    );
+    let mut wrong = token.clone();
+    wrong.replace_range(5..7, if &token[5..7] == "00" { "11" } else { "00" });
+    let why = stranger.refused(&["join", &farm.address, &wrong]);
+    assert!(why.contains("this token is not good"), "{why}");
+    let why = stranger.refused(&["join", &farm.address, &token[..token.len() - 1]]);
+    assert!(why.contains("no join string, or not all of it"), "{why}");
+    assert!(!farm.path("other/state/trust").exists());
+    // An administrator's token makes no worker, and is used up by the try.
+    let as_worker = farm.join_worker("n1", &token);
+    assert!(
+        said(&as_worker).contains("token is for a admin") && !as_worker.status.success(),
+        "{}",
+        said(&as_worker)
+    );
+    let why = stranger.refused(&["join", &farm.address, &token]);
+    assert!(why.contains("this token is not good"), "used up: {why}");
+    // Neither plain connections nor members of another farm are spoken to.
+    let mut plain = stranger.command();
+    plain.env("RDCC_COORDINATOR", format!("http://{}", farm.address));
+    let plain = plain.arg("nodes").output().expect("runs");
+    assert!(!plain.status.success(), "{}", said(&plain));
+    other.user("boss").join(&other_token);
+    let mut foreign = other.user("boss").command();
+    foreign.env("RDCC_COORDINATOR", format!("https://{}", farm.address));
+    let foreign = foreign.arg("nodes").output().expect("runs");
+    assert!(
+        !foreign.status.success() && said(&foreign).contains("cannot reach"),
+        "{}",
+        said(&foreign)
+    );
+    let mut unjoined = stranger.command();
+    unjoined.env("RDCC_COORDINATOR", format!("https://{}", farm.address));
+    let unjoined = said(&unjoined.arg("nodes").output().expect("runs"));
+    assert!(
+        unjoined.contains("has not joined the farm") && unjoined.contains("rdcc join HOST TOKEN"),
+        "{unjoined}"
+    );
+}
+
+#[test]
+fn certificates_are_renewed_and_members_survive_restarts() {
+    if !has_compiler() {
+        return;
+    }
+    let (mut farm, token) = SecureFarm::new("6 s");
+    farm.user("boss").join(&token);
+    let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
+    let joined = farm.join_worker("n1", &for_worker);
+    assert!(joined.status.success(), "{}", said(&joined));
+    farm.start_worker("n1");
+    farm.user("boss").must(&["toolchain", "push", ARM926]);
+    farm.write("a.c", "int a;\n");
+    let kept = |name: &str| fs::read(farm.path(name)).expect("kept");
+    let (worker, boss) = (kept("n1/trust/member.json"), kept("boss/state/trust/member.json"));
+    assert!(farm.user("boss").compile().status.success());
+    // The worker and the agent that the compile has started see to their certificates themselves.
+    wait_for("the worker's renewal", || kept("n1/trust/member.json") != worker);
+    wait_for("the user's renewal", || kept("boss/state/trust/member.json") != boss);
+    farm.kill("coordinator");
+    farm.start_coordinator();
+    wait_for("everybody's return", || farm.user("boss").compile().status.success());
+    let again = farm.coordinator_command().arg("init").output().expect("runs");
+    assert!(said(&again).contains("there is a farm in"), "{}", said(&again));
+}
+
+#[test]
+fn off_loopback_takes_certificates_or_an_explicit_list() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let start = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc-coordinator"));
+        command
+            .arg("--state-dir")
+            .arg(dir.path().join("state"))
+            .args(words)
+            .env_clear();
+        command.stdin(Stdio::null()).output().expect("runs")
+    };
+    let refused = start(&["--listen", "192.0.2.1:7420"]);
+    assert!(!refused.status.success());
+    assert!(
+        said(&refused).contains("without certificates") && said(&refused).contains("rdcc-coordinator init"),
+        "{}",
+        said(&refused)
+    );
+    let refused = start(&["--listen", "192.0.2.1:7420", "--insecure-lan"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("--allow 192.168.1.0/24"), "{}", said(&refused));
+    let refused = start(&["--listen", "192.0.2.1:7420", "--allow", "192.0.2.0/24"]);
+    assert!(
+        said(&refused).contains("`--allow` goes with `--insecure-lan`"),
+        "{}",
+        said(&refused)
+    );
+    let made = start(&["init"]);
+    assert!(made.status.success(), "{}", said(&made));
+    let refused = start(&["--listen", "127.0.0.1:0", "--insecure-lan", "--allow", "192.0.2.0/24"]);
+    assert!(
+        said(&refused).contains("has a farm with certificates"),
+        "{}",
+        said(&refused)
+    );
+}
+
+#[test]
+fn insecure_lan_is_said_in_every_status() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc-coordinator"));
+    command
+        .arg("--state-dir")
+        .arg(dir.path().join("state"))
+        .env_clear()
+        .stdin(Stdio::null());
+    command.args(["--listen", "127.0.0.1:0", "--insecure-lan", "--allow", "192.0.2.0/24"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("piped"))
+        .read_line(&mut line)
+        .expect("a line");
+    let address = line
+        .trim()
+        .strip_prefix("listening on ")
+        .expect("an address")
+        .to_owned();
+    let status = Command::new(env!("CARGO_BIN_EXE_rdcc"))
+        .arg("status")
+        .env_clear()
+        .env("RDCC_STATE_DIR", dir.path().join("client"))
+        .env("RDCC_COORDINATOR", format!("http://{address}"))
+        .output()
+        .expect("runs");
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(
+        said(&status).contains("INSECURE: --insecure-lan is set"),
+        "{}",
+        said(&status)
+    );
+}
