@@ -30,6 +30,8 @@ const PURE: &[&str] = &[
     "src/protocol/version.rs",
     "src/protocol/token.rs",
     "src/runtime/backoff.rs",
+    "src/trust/identity.rs",
+    "src/trust/join_string.rs",
     "src/admin/check_report.rs",
     "src/admin/masquerade_names.rs",
     "src/client/invocation.rs",
@@ -44,6 +46,7 @@ const PURE: &[&str] = &[
     "src/agent/fallback.rs",
     "src/agent/policy.rs",
     "src/agent/verify.rs",
+    "src/coordinator/access.rs",
     "src/coordinator/agents.rs",
     "src/coordinator/ahead.rs",
     "src/coordinator/audit.rs",
@@ -53,6 +56,7 @@ const PURE: &[&str] = &[
     "src/coordinator/grants.rs",
     "src/coordinator/health.rs",
     "src/coordinator/learning.rs",
+    "src/coordinator/members.rs",
     "src/coordinator/moment.rs",
     "src/coordinator/outlook.rs",
     "src/coordinator/placement.rs",
@@ -223,6 +227,7 @@ fn lower_layers_do_not_reach_up() {
             "includes/",
             "toolchains/",
             "exchange/",
+            "trust/",
         ]
         .iter()
         .any(|folder| below(folder))

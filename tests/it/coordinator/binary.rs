@@ -75,7 +75,7 @@ fn wrong_settings_are_named_and_end_with_their_own_status() {
         (
             vec!["--listen", "0.0.0.0:7420", "--state-dir", dir],
             1,
-            vec!["no authentication", "hint: "],
+            vec!["without certificates", "hint: "],
         ),
         (vec!["--listen", "nowhere", "--state-dir", dir], 1, vec!["`nowhere`"]),
         (vec!["--listen", "127.0.0.1:0"], 2, vec!["`--state-dir`", "hint: "]),
