@@ -145,6 +145,9 @@ fn capture(definition: &Definition, context: &Context<'_>) -> Result<Captured, F
         let inner = Complaint::from_error(&error);
         complaint.causes.push(inner.error);
         complaint.causes.extend(inner.causes);
+        if matches!(error, capture::CaptureError::CompilerNotFound { .. }) {
+            complaint = complaint.hint("install the compiler, or say in the toolchain file where it is: `path`, or a whole path in `compilers`");
+        }
         Failure::failed(complaint)
     })
 }

@@ -249,7 +249,9 @@ impl<P> Job<P> {
         if let Some(unresolved) = &self.unresolved {
             complaint = Complaint::new(unresolved.message.clone());
         }
-        complaint.causes = self.account.notes.clone();
+        // The message is a note of the job's as well.
+        let notes = self.account.notes.iter().filter(|note| **note != complaint.error);
+        complaint.causes = notes.cloned().collect();
         let hint = match (&self.unresolved, reason) {
             (Some(unresolved), _) => unresolved.hint.clone(),
             (None, Reason::ToolchainNotOnFarm) => Some(format!("run `rdcc toolchain push {toolchain}.toml`")),

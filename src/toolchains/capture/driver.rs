@@ -47,7 +47,10 @@ pub fn find(command: &Command, before: &[PathBuf], surroundings: &Surroundings) 
         } else if executable {
             return Ok(in_plain_directory(candidate));
         }
-        missed.looked.push(candidate);
+        // PATH may name a directory twice.
+        if !missed.looked.contains(&candidate) {
+            missed.looked.push(candidate);
+        }
     }
     Err(missed)
 }
