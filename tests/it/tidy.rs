@@ -73,6 +73,7 @@ const PURE: &[&str] = &[
     "src/coordinator/variants.rs",
     "src/coordinator/view.rs",
     "src/coordinator/workers.rs",
+    "src/worker/sandbox/filter.rs",
     "src/worker/slots.rs",
     "src/worker/mirror_plan.rs",
     "src/worker/settings.rs",

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::job::{Status, Terminal, Usage};
 
 mod channel;
+mod filter;
 mod inside;
 mod landlock;
 mod lane;

@@ -37,6 +37,14 @@ sandbox_test!(a_job_has_no_network, EVERY_WAY, |world| async move {
     world.probe(&["connect", &port]).await;
 });
 
+sandbox_test!(
+    a_job_meets_the_filter_before_the_kernel,
+    EVERY_WAY,
+    |world| async move {
+        world.probe(&["filter"]).await;
+    }
+);
+
 sandbox_test!(a_job_is_nobody_special, EVERY_WAY, |world| async move {
     world.probe(&["signals"]).await;
     let status = world.probe(&["show", "/proc/self/status"]).await;
@@ -47,6 +55,7 @@ sandbox_test!(a_job_is_nobody_special, EVERY_WAY, |world| async move {
         "CapBnd:\t0000000000000000",
         "CapAmb:\t0000000000000000",
         "NoNewPrivs:\t1",
+        "Seccomp:\t2",
     ] {
         assert!(status.contains(line), "{line} in {status}");
     }

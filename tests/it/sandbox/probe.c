@@ -75,6 +75,23 @@ static int signals_as_new(void) {
     return 0;
 }
 
+/* The filter's own answers, where the rights that a job has would give others. */
+static int filtered_calls_fail(void) {
+    errno = 0;
+    if (allowed(socket(AF_INET, SOCK_DGRAM, 0)) || errno != EAFNOSUPPORT) return 2;
+    if (allowed(socket(AF_NETLINK, SOCK_RAW, 0)) || errno != EAFNOSUPPORT) return 3;
+    if (!allowed(socket(AF_UNIX, SOCK_STREAM, 0))) return 4;
+    if (allowed(ptrace(PTRACE_TRACEME, 0, NULL, NULL)) || errno != EPERM) return 5;
+    if (allowed(syscall(SYS_keyctl, 0, -3, 0)) || errno != EPERM) return 6;
+    if (allowed(syscall(425, 8, NULL)) || errno != EPERM) return 7;
+    if (allowed(syscall(435, NULL, 0)) || errno != ENOSYS) return 8;
+    if (allowed(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0)) || errno != EPERM) return 9;
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    if (child < 0 || waitpid(child, NULL, 0) != child) return 10;
+    return 0;
+}
+
 static int privileged_calls_fail(void) {
     if (geteuid() == 0 || getuid() == 0) return 2;
     if (allowed(mount("none", "/tmp", "tmpfs", 0, NULL))) return 3;
@@ -127,6 +144,7 @@ int main(int argc, char **argv) {
     if (named("connect", argv)) return connects(atoi(argv[2]));
     if (named("signals", argv)) return signals_as_new();
     if (named("privileges", argv)) return privileged_calls_fail();
+    if (named("filter", argv)) return filtered_calls_fail();
     if (named("who", argv)) {
         char host[200];
         gethostname(host, sizeof host);

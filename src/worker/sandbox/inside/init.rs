@@ -16,6 +16,7 @@ use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::super::channel::send_all;
+use super::super::filter::{self, Instruction};
 use super::super::wire::{Event, Job, Program};
 use super::calls::{self, Signals, Strings};
 use super::enter::{ProcessCount, Template, become_user};
@@ -141,9 +142,10 @@ fn spawn(template: &Template, job: &Job, output: &[OwnedFd; 2]) -> Result<Pid, T
         Program::Execute(program) => Some(path(program)?),
         Program::SelfCheck | Program::Nothing => None,
     };
+    let filter = filter::program();
     let mut trouble = None;
     let mut begin = || {
-        let begun = become_job(template, job, output, &cwd).map_err(Trouble::from);
+        let begun = become_job(template, job, output, &cwd, &filter).map_err(Trouble::from);
         let ended = begun.and_then(|()| match &program {
             Some(program) => Err(Trouble::Execute(calls::execute(program, &argv, &env))),
             None if job.program == Program::SelfCheck => check::look_around(template.mode).map_err(Trouble::from),
@@ -160,7 +162,13 @@ fn spawn(template: &Template, job: &Job, output: &[OwnedFd; 2]) -> Result<Pid, T
 }
 
 /// Turns a child of the first process into what the program is to find itself as.
-fn become_job(template: &Template, job: &Job, output: &[OwnedFd; 2], cwd: &CString) -> Result<(), Failure> {
+fn become_job(
+    template: &Template,
+    job: &Job,
+    output: &[OwnedFd; 2],
+    cwd: &CString,
+    filter: &[Instruction],
+) -> Result<(), Failure> {
     rustix::process::setsid().at("starting a session")?;
     calls::put(&template.null, 0).at("setting up standard input")?;
     calls::put(&output[0], 1).at("setting up standard output")?;
@@ -178,7 +186,7 @@ fn become_job(template: &Template, job: &Job, output: &[OwnedFd; 2], cwd: &CStri
     rustix::process::umask(Bits::from_raw_mode(job.umask & 0o777));
     rustix::process::chdir(cwd.as_c_str()).at("entering the working directory")?;
     calls::set_signals(Signals::Open);
-    Ok(())
+    calls::filter_calls(filter).at("filtering system calls")
 }
 
 fn set_limits(count: ProcessCount, job: &Job) -> Result<(), Failure> {
