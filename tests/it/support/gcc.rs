@@ -149,7 +149,7 @@ impl Compiler {
     pub fn list(&self, argv: &[OsString], env: &[(OsString, OsString)], cwd: &Path) -> Result<Vec<Vec<u8>>, String> {
         let mut words = without_outputs(argv);
         // Not `-M`: that does not expand the text, so a `_Pragma` has no effect there, unlike in a compile.
-        words.extend(["-E", "-o", "/dev/null", "-MD", "-MF", "/dev/stdout", "-MT", "x"].map(OsString::from));
+        words.extend(["-E", "-o", "/dev/null", "-MD", "-MF", "-", "-MT", "x"].map(OsString::from));
         // Texts that nobody would write may expand without end: such a unit counts as one that the compiler rejects.
         let output = self
             .limited(cwd)
