@@ -139,7 +139,7 @@ fn certificates_are_renewed_and_members_survive_restarts() {
     if !has_compiler() {
         return;
     }
-    let (mut farm, token) = SecureFarm::new("6 s");
+    let (mut farm, token) = SecureFarm::new("30 s");
     farm.user("boss").join(&token);
     let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
     let joined = farm.join_worker("n1", &for_worker);

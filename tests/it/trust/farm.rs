@@ -26,7 +26,7 @@ pub struct SecureFarm {
     dir: tempfile::TempDir,
     pub address: String,
     daemons: Vec<(String, Child)>,
-    /// The network namespaces of those that have one, by the names of workers and users; all others are in the first.
+    /// Where the network namespaces are of those that have one, by the names of workers and users.
     hosts: BTreeMap<String, String>,
 }
 
@@ -73,7 +73,7 @@ impl SecureFarm {
         match self.hosts.get(name) {
             Some(host) => {
                 let mut command = Command::new("nsenter");
-                command.arg(format!("--net=/run/netns/{host}")).arg(program);
+                command.arg(format!("--net={host}")).arg(program);
                 command
             }
             None => Command::new(program),

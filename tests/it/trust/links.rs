@@ -1,10 +1,11 @@
 //! Hosts of their own, in network namespaces, and what happens when the links between them are slow or cut.
 //!
-//! Needs root, `ip`, `tc` and `nsenter`; says so and passes where they are not to be had.
+//! Needs root, `ip`, `tc`, `unshare` and `nsenter`; says so and passes where they are not to be had.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::farm::{ARM926, COMPILER, PATIENCE, SecureFarm, has_compiler, said, wait_for};
@@ -18,23 +19,40 @@ const WORDS: [&str; 5] = ["-O3", "-c", "a.c", "-o", "a.o"];
 
 /// A hub, where coordinator and user are, and two nodes, each on a link of its own.
 struct Network {
-    names: [String; 3],
+    /// One that holds each namespace: nothing is mounted for them, which other tests would see.
+    holders: Vec<Child>,
 }
 
-fn ip(words: &str) -> bool {
-    let status = Command::new("ip").args(words.split(' ')).output();
-    status.is_ok_and(|output| output.status.success())
+/// Runs a command on a host.
+fn on(host: &Child, words: &str) -> bool {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", place(host))).args(words.split(' '));
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// Where a host's namespace is.
+fn place(host: &Child) -> String {
+    format!("/proc/{}/ns/net", host.id())
 }
 
 impl Network {
     /// `None` where namespaces cannot be made.
     fn new() -> Option<Self> {
-        let names = ["hub", "n1", "n2"].map(|name| format!("rdcc-{}-{name}", std::process::id()));
-        let network = Self { names };
-        let made = network
-            .names
-            .iter()
-            .all(|name| ip(&format!("netns add {name}")) && ip(&format!("-n {name} link set lo up")));
+        let mut network = Self { holders: Vec::new() };
+        for _ in 0..3 {
+            let mut command = Command::new("unshare");
+            command.args(["--net", "sh", "-c", "echo made; exec sleep 1000"]);
+            let Ok(mut holder) = command.stdout(Stdio::piped()).spawn() else {
+                break;
+            };
+            let mut line = String::new();
+            let read = BufReader::new(holder.stdout.as_mut().expect("piped")).read_line(&mut line);
+            network.holders.push(holder);
+            if read.is_err() || line != "made\n" {
+                break;
+            }
+        }
+        let made = network.holders.len() == 3 && network.holders.iter().all(|host| on(host, "ip link set lo up"));
         let linked = made && (1..=2).all(|node| network.link(node));
         if !linked {
             println!("skipped: no network namespaces here");
@@ -43,75 +61,73 @@ impl Network {
     }
 
     fn link(&self, node: usize) -> bool {
-        let [hub, far] = [&self.names[0], &self.names[node]];
-        ip(&format!(
-            "-n {hub} link add l{node} type veth peer name hub0 netns {far}"
-        )) && ip(&format!("-n {hub} addr add 10.213.{node}.1/24 dev l{node}"))
-            && ip(&format!("-n {hub} link set l{node} up"))
-            && ip(&format!("-n {far} addr add 10.213.{node}.2/24 dev hub0"))
-            && ip(&format!("-n {far} link set hub0 up"))
-            && ip(&format!("-n {far} route add default via 10.213.{node}.1"))
+        let [hub, far] = [&self.holders[0], &self.holders[node]];
+        on(
+            hub,
+            &format!("ip link add l{node} type veth peer name hub0 netns {}", far.id()),
+        ) && on(hub, &format!("ip addr add 10.213.{node}.1/24 dev l{node}"))
+            && on(hub, &format!("ip link set l{node} up"))
+            && on(far, &format!("ip addr add 10.213.{node}.2/24 dev hub0"))
+            && on(far, "ip link set hub0 up")
+            && on(far, &format!("ip route add default via 10.213.{node}.1"))
     }
 
     fn hosts(&self) -> BTreeMap<String, String> {
-        let [hub, one, two] = self.names.clone();
-        [("coordinator", hub.clone()), ("boss", hub), ("n1", one), ("n2", two)]
-            .map(|(name, host)| (name.to_owned(), host))
-            .into()
+        let host = |name: &str, at: usize| (name.to_owned(), place(&self.holders[at]));
+        [host("coordinator", 0), host("boss", 0), host("n1", 1), host("n2", 2)].into()
     }
 
     /// Pulls a node's cable out, or puts it in again.
     fn cable(&self, node: usize, state: &str) {
-        assert!(ip(&format!("-n {} link set l{node} {state}", self.names[0])));
+        assert!(on(&self.holders[0], &format!("ip link set l{node} {state}")));
     }
 
     /// Loses all that goes to a node, or that comes from it, or no longer.
     fn deaf(&self, node: usize, direction: Direction, what: &str) {
         let done = match direction {
-            Direction::ToNode => ip(&format!(
-                "-n {} route {what} blackhole 10.213.{node}.2/32",
-                self.names[0]
-            )),
-            Direction::FromNode => ip(&format!(
-                "-n {} route {what} blackhole 10.213.{node}.1/32",
-                self.names[node]
-            )),
+            Direction::ToNode => on(
+                &self.holders[0],
+                &format!("ip route {what} blackhole 10.213.{node}.2/32"),
+            ),
+            Direction::FromNode => on(
+                &self.holders[node],
+                &format!("ip route {what} blackhole 10.213.{node}.1/32"),
+            ),
         };
         assert!(done, "{direction:?} {what}");
     }
 
+    /// The two ends of a node's link.
+    fn ends(&self, node: usize) -> [(&Child, String); 2] {
+        [
+            (&self.holders[0], format!("l{node}")),
+            (&self.holders[node], "hub0".to_owned()),
+        ]
+    }
+
     /// Makes a node's link as slow as this, both ways.
     fn slow(&self, node: usize, rate: &str) -> bool {
-        [
-            (&self.names[0], format!("l{node}")),
-            (&self.names[node], "hub0".to_owned()),
-        ]
-        .iter()
-        .all(|(host, device)| {
-            let words = format!("-n {host} qdisc replace dev {device} root tbf rate {rate} burst 16kb latency 400ms");
-            Command::new("tc")
-                .args(words.split(' '))
-                .output()
-                .is_ok_and(|output| output.status.success())
-        })
+        let slowed = |(host, device): &(&Child, String)| {
+            on(
+                host,
+                &format!("tc qdisc replace dev {device} root tbf rate {rate} burst 16kb latency 400ms"),
+            )
+        };
+        self.ends(node).iter().all(slowed)
     }
 
     fn fast(&self, node: usize) {
-        for (host, device) in [
-            (&self.names[0], format!("l{node}")),
-            (&self.names[node], "hub0".to_owned()),
-        ] {
-            let _ = Command::new("tc")
-                .args(["-n", host, "qdisc", "del", "dev", &device, "root"])
-                .output();
+        for (host, device) in self.ends(node) {
+            on(host, &format!("tc qdisc del dev {device} root"));
         }
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        for name in &self.names {
-            ip(&format!("netns del {name}"));
+        for holder in &mut self.holders {
+            let _ = holder.kill();
+            let _ = holder.wait();
         }
     }
 }
