@@ -16,8 +16,10 @@ cluster_start() {
 	(cluster_enter "$name"; exec "$@" {out}>&-) >&"$out" 2>"$RUN/$name.log" &
 	cluster_pids+=($!)
 	while read -r -t 20 -u "$out" line; do
-		[[ $line == *"$wanted"* ]] && return 0
+		# The server has the pipe open itself, for reading too: it may go on writing, and nobody else inherits it.
+		[[ $line == *"$wanted"* ]] && { exec {out}>&-; return 0; }
 	done
+	exec {out}>&-
 	echo "$name did not start: $*" >&2
 	cat "$RUN/$name.log" >&2
 	return 1

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 TOP=$PWD
 SHORT="autotools cmake meson make ccache linux uboot"
-all=$(cd scripts/systems && ls ./*.sh | sed 's|^\./||; s|\.sh$||' | grep -v '^external-toolchain$' | tr '\n' ' ')
+all=$(cd scripts/systems && ls ./*.sh | sed 's|^\./||; s|\.sh$||' | grep -vE '^(external-toolchain|linux-source)$' | tr '\n' ' ')
 case ${1:-} in
 list) for name in $all; do printf '%-12s %s\n' "$name" "$(sed -n '2s/^# *//p' "scripts/systems/$name.sh")"; done; exit ;;
 esac

@@ -5,21 +5,8 @@ WAYS="CC"
 # kbuild writes the compiler as it was given into its records of commands.
 LEFT_OUT=(! -name '*.cmd' ! -name .config.old)
 PARTS="lib/zlib_inflate/ lib/math/ kernel/time/ drivers/rtc/ drivers/pinctrl/ arch/arm/lib/ arch/arm/mach-at91/ arch/arm/mach-sunxi/"
-kernel=$TOP/target/systems/linux
-if [ ! -e "$kernel/.ready" ]; then
-	mkdir -p "$kernel"
-	(cd "$RUN" && apt-get -q download linux-source-6.1 >/dev/null && dpkg-deb --fsys-tarfile linux-source-6.1_*.deb |
-		tar -x --wildcards '*/linux-source-6.1.tar.xz')
-	tar -xf "$RUN"/usr/src/linux-source-6.1.tar.xz -C "$kernel" --strip-components=1
-	touch "$kernel/.ready"
-fi
+. scripts/systems/linux-source.sh
 fresh() { mkdir "$TREE"; }
-kernel_make() { # BOARD ARGUMENTS...
-	local out=$TREE/$1
-	shift
-	make -s -C "$kernel" O="$out" -j"$JOBS" ARCH=arm CROSS_COMPILE=$CROSS- KBUILD_BUILD_TIMESTAMP=1970-01-01 \
-		KBUILD_BUILD_USER=builder KBUILD_BUILD_HOST=builder "$@"
-}
 build() {
 	local board cc=() targets=$PARTS
 	[ "$1" = local ] || cc=(CC="rdcc --toolchain arm926" HOSTCC="rdcc --toolchain this-machine gcc")
