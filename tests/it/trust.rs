@@ -135,6 +135,31 @@ fn nobody_gets_in_without_the_right_token() {
 }
 
 #[test]
+fn compiles_of_who_has_not_joined_run_here() {
+    if !has_compiler() {
+        return;
+    }
+    let (farm, _) = SecureFarm::new("8760 h");
+    farm.write("a.c", "int a;\n");
+    let outside = farm.user("other");
+    let rdcc = |words: &[&str]| {
+        let mut command = outside.command();
+        command.env("RDCC_COORDINATOR", format!("https://{}", farm.address));
+        command.args(words).output().expect("runs")
+    };
+    let compiled = rdcc(&["--toolchain", "arm926", COMPILER, "-c", "a.c", "-o", "a.o"]);
+    assert!(
+        compiled.status.success() && said(&compiled).is_empty(),
+        "{}",
+        said(&compiled)
+    );
+    let stats = said(&rdcc(&["stats"]));
+    assert!(stats.contains("no_coordinator"), "{stats}");
+    assert!(said(&rdcc(&["status"])).contains("has not joined the farm"));
+    let _ = rdcc(&["agent", "stop"]);
+}
+
+#[test]
 fn certificates_are_renewed_and_members_survive_restarts() {
     if !has_compiler() {
         return;
