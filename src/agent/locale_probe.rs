@@ -130,6 +130,7 @@ async fn say(
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use crate::toolchains::capture::tests::write_program;
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
@@ -143,11 +144,9 @@ mod tests {
 
     #[tokio::test]
     async fn locales_are_told_apart_and_asked_for_once() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let compiler = dir.path().join("gcc");
-        std::fs::write(&compiler, COMPILER).unwrap();
-        std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&compiler, COMPILER.as_bytes());
         let asked = || std::fs::read(dir.path().join("gcc.asked")).map_or(0, |text| text.len() / 2);
         let (probes, runner) = (LocaleProbes::default(), CompilerRunner::new(2));
         let utf8 = if utf8_files().is_empty() {

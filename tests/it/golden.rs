@@ -11,6 +11,8 @@ use rdcc::toolchains::golden::Golden;
 use rdcc::toolchains::golden::compile::compile;
 use rdcc::toolchains::manifest::Manifest;
 
+use crate::support::copy_program;
+
 /// A kind of host that stands for the board; nothing runs on one.
 const BOARD: &str = "armv7-linux";
 const PC: &str = "x86_64-linux";
@@ -45,7 +47,7 @@ fn relocated(target: &str, prefix: &Path) -> Option<PathBuf> {
     fs::create_dir_all(&bin).ok()?;
     fs::create_dir_all(&lib).ok()?;
     let copy = bin.join(format!("{target}-gcc"));
-    fs::copy(driver, &copy).ok()?;
+    copy_program(&driver, &copy);
     symlink("/usr/lib/gcc-cross", lib.join("gcc-cross")).ok()?;
     symlink(format!("/usr/{target}"), prefix.join(target)).ok()?;
     Some(copy)

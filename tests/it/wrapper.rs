@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use rdcc::exchange::{
 };
 use rdcc::job::Status;
 use rdcc::runtime::unix_socket;
+
+use crate::support::write_program;
 
 mod agent;
 
@@ -43,9 +45,7 @@ impl Stage {
     }
 
     fn program(&self, name: &str, script: &str) {
-        let path = self.path(name);
-        std::fs::write(&path, script).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+        write_program(&self.path(name), script);
     }
 
     fn state_dir(&self) -> PathBuf {

@@ -1,10 +1,29 @@
 //! Capture, of compilers made up for the purpose and of the real ones installed here.
 
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{self, Stdio};
 
 use super::*;
 use crate::toolchains::elf::tests::Sample;
 use crate::toolchains::manifest::Entry;
+
+/// Writes a program that a test is to run.
+///
+/// Another process writes it: were this one to hold it open for writing, a child that another test forks at that moment
+/// would keep it open too, and starting it would fail as "text file busy".
+pub(crate) fn write_program(path: &Path, content: &[u8]) {
+    let mut written = process::Command::new("sh")
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = written.stdin.take().unwrap();
+    input.write_all(content).unwrap();
+    drop(input);
+    assert!(written.wait().unwrap().success(), "{}", path.display());
+}
 
 /// A directory tree with a compiler that is a shell script and answers the questions that capture asks.
 pub(crate) struct FakeSdk {
@@ -59,8 +78,7 @@ impl FakeSdk {
     pub(crate) fn executable(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, content.as_ref());
         path
     }
 

@@ -32,6 +32,8 @@ use rdcc::toolchains::golden::compile::compile as compile_golden;
 use rdcc::toolchains::host::Host;
 use rdcc::toolchains::objects::{Agreement, compare};
 
+use crate::support::{copy_program, write_program};
+
 use super::farm::{TestFarm, assert_same_files, has_compiler, snapshot, words};
 
 const TARGET: &str = "arm-linux-gnueabi";
@@ -76,19 +78,18 @@ fn copy_compiler(prefix: &Path, board: Board) {
     symlink(format!("/usr/{TARGET}"), prefix.join(TARGET)).expect("linked");
     for driver in ["gcc", "g++"] {
         let real = fs::canonicalize(format!("/usr/bin/{TARGET}-{driver}")).expect("a compiler");
-        fs::copy(real, prefix.join("bin").join(format!("{TARGET}-{driver}"))).expect("copied");
+        copy_program(&real, &prefix.join("bin").join(format!("{TARGET}-{driver}")));
     }
 }
 
 /// Copies a compiler proper, with another revision in the name that it signs with.
 fn sign(from: &Path, to: &Path) {
-    fs::copy(from, to).expect("copied");
-    let mut program = fs::read(to).expect("read");
+    let mut program = fs::read(from).expect("read");
     let name = b"(Debian 12.2.0-1";
     let at = program.windows(name.len()).position(|window| window == name);
     let revision = at.expect("Debian's compiler names its revision") + name.len();
     program[revision] ^= 1;
-    fs::write(to, program).expect("written");
+    write_program(to, program);
 }
 
 fn copy_tree(from: &Path, to: &Path) {

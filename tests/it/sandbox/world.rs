@@ -15,6 +15,8 @@ use rdcc::worker::sandbox::{
 };
 use tempfile::TempDir;
 
+use crate::support::copy_program;
+
 /// Where the other identity finds the launcher and the probe: descriptors it inherits, since the directories that hold
 /// them may be closed to it.
 const LAUNCHER: &str = "RDCC_TEST_LAUNCHER";
@@ -174,13 +176,7 @@ impl World {
             base,
         };
         world.put("work/input.h", "int x;\n");
-        // By another process: were this one to hold it open for writing, a child that another test forks at that moment
-        // would keep it busy.
-        let copied = std::process::Command::new("cp")
-            .arg(probe())
-            .arg(world.layer.join("bin/probe"))
-            .status();
-        assert!(copied.unwrap().success());
+        copy_program(&probe(), &world.layer.join("bin/probe"));
         fs::set_permissions(world.layer.join("bin/probe"), Permissions::from_mode(0o755)).unwrap();
         world.give_away();
         world
