@@ -3,14 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::farm::{COMPILER, TestFarm, has_compiler};
-
-/// How long anything may take that is waited for here; a machine that builds other things too is slow.
-const PATIENCE: Duration = Duration::from_secs(120);
+use super::farm::{COMPILER, TestFarm, has_compiler, wait_for};
 
 /// Compiles for some seconds, and reads a header.
 const LONG: &str = "#include \"long.h\"\n#define F(n) int f##n(int *a, int b) { for (int i = 0; i < b; i++) \
@@ -34,18 +30,6 @@ fn local_object(farm: &TestFarm, words: &[&str], object: &str) -> Vec<u8> {
     let content = fs::read(&path).expect("made");
     fs::remove_file(path).expect("removed");
     content
-}
-
-/// Asks again and again until `answer` has one.
-fn wait_for<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = answer() {
-            return answer;
-        }
-        assert!(began.elapsed() < PATIENCE, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Returns the worker that a job runs on, once one does.

@@ -2,29 +2,14 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use super::farm::{COMPILER, TestFarm, has_compiler};
-
-/// How long anything may take that is waited for here; a machine that builds other things too is slow.
-const PATIENCE: Duration = Duration::from_secs(120);
+use super::farm::{COMPILER, TestFarm, has_compiler, wait_for};
 
 /// Compiles for a second or two.
 const LONG: &str = "#define F(n) int f##n(int *a, int b) { for (int i = 0; i < b; i++) \
     for (int j = i; j < b; j++) a[i] = a[j] * (a[j - i] + 7) ^ (a[i] >> (j & 7)); return a[b - 1]; }\n\
     #define T(n) F(n##0) F(n##1) F(n##2) F(n##3) F(n##4) F(n##5) F(n##6) F(n##7)\n\
     #define S(n) T(n##0) T(n##1) T(n##2) T(n##3) T(n##4) T(n##5) T(n##6) T(n##7)\nS(1) S(2) S(3)\n";
-
-fn wait_for<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = answer() {
-            return answer;
-        }
-        assert!(began.elapsed() < PATIENCE, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A compile that may run wherever is best.
 fn anywhere(farm: &TestFarm, words: &[&str]) -> Command {
@@ -90,10 +75,17 @@ fn what_is_known_to_end_sooner_here_runs_here_unless_that_is_switched_off() {
         farm.write("a.c", "int a;\n");
         farm.must(anywhere(&farm, &["-c", "a.c"]));
         assert_eq!(farm.stats()["remote"], 1, "nobody knows it: {}", farm.logs());
-        farm.must(anywhere(&farm, &["-c", "a.c"]));
-        let stats = farm.stats();
-        let here = stats["local_by_reason"].get("faster_here").is_some();
-        assert_eq!(here, share, "{stats:#}");
+        let again = || {
+            farm.must(anywhere(&farm, &["-c", "a.c"]));
+            let stats = farm.stats();
+            stats["local_by_reason"].get("faster_here").is_some()
+        };
+        if share {
+            // Not at once where other programs keep this machine's cores: then it does not end sooner here.
+            wait_for("a run here", || again().then_some(()));
+        } else {
+            assert!(!(0..3).any(|_| again()), "{:#}", farm.stats());
+        }
     }
 }
 
