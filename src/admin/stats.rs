@@ -36,6 +36,14 @@ pub(super) fn render(statistics: &Statistics) -> String {
             counters.results_differ
         );
     }
+    if counters.audited + counters.audit_skipped != 0 {
+        let (audited, skipped) = (counters.audited, counters.audit_skipped);
+        let _ = writeln!(text, "audited    {audited} ({skipped} more could not be)");
+    }
+    if counters.audit_differed != 0 {
+        let differed = counters.audit_differed;
+        let _ = writeln!(text, "DIFFERING  {differed} (of the audited; see `rdcc status`)");
+    }
     let _ = writeln!(text, "cached     {}", counters.cache_hits);
     let _ = writeln!(text, "sent       {}", bytes(counters.bytes_sent));
     let _ = writeln!(text, "received   {}", bytes(counters.bytes_received));

@@ -40,11 +40,13 @@ use crate::includes::source_tree::disk::DiskTree;
 use crate::job::Variants;
 use crate::runtime::tasks::Tasks;
 
+mod audits;
 mod costs;
 #[cfg(test)]
 mod tests;
 mod variants;
 
+pub use audits::{Auditor, Sample};
 use costs::{ended, guess_memory, local_command};
 
 /// For one local preprocessor run; whole minutes are possible on a loaded board.
@@ -68,7 +70,7 @@ pub struct Driver<F> {
     /// The local compiler.
     pub runner: CompilerRunner,
     /// Workers.
-    pub farm: F,
+    pub farm: Arc<F>,
     /// Room for local runs.
     pub slots: LocalSlots,
     /// The counters.
@@ -87,6 +89,8 @@ pub struct Driver<F> {
     pub watch: Watch,
     /// Looks at files after a run.
     pub rechecks: Rechecks,
+    /// Has a share of jobs checked.
+    pub auditor: Auditor<F>,
 }
 
 impl<F: Farm> Driver<F> {
@@ -156,7 +160,7 @@ impl<F: Farm> Driver<F> {
         if let (Some(old), Some(Reason::ToolchainChanged)) = (job.resolved.take(), failures.last()) {
             self.toolchains.forget(&old.toolchain);
         }
-        let found = self.toolchains.resolve(&job.request, &self.farm, &self.tasks).await;
+        let found = self.toolchains.resolve(&job.request, &*self.farm, &self.tasks).await;
         let resolved = match found {
             Ok(resolved) => resolved,
             Err(unresolved) => return Ok(self.without_toolchain(job, unresolved)),
@@ -387,7 +391,7 @@ impl<F: Farm> Driver<F> {
             }
         };
         job.carried(ran.bytes_sent, ran.bytes_received);
-        let outcome = ran.outcome;
+        let outcome = self.sample(job, ran.outcome).await;
         let success = outcome.status.success();
         self.learn(job, &outcome);
         let said = Said {
@@ -445,6 +449,9 @@ impl<F: Farm> Driver<F> {
             stdout: std::mem::take(&mut outcome.stdout),
             stderr: std::mem::take(&mut outcome.stderr),
         };
+        if let Some(sample) = job.sample.take() {
+            self.auditor.audit(sample);
+        }
         let (source, work, power) = (watch::source(&job.request.argv), job.work, job.power);
         let mut account = job.account_of_remote(flow.mode(), flow.failures());
         account.success = finished.status.success();

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::audit::Lottery;
 use super::broker::Broker;
 use super::build_log::BuildLog;
 use super::closures::{Closures, Home, Remembered};
 use super::cluster::Cluster;
 use super::compiler_run::CompilerRunner;
 use super::coordinator_link::{CoordinatorLink, Identity};
-use super::driver::Driver;
+use super::driver::{Auditor, Driver};
 use super::farm::Farm;
 use super::inputs::{InputMaker, Shipped};
 use super::learned::Learned;
@@ -126,6 +127,10 @@ impl<F: Farm> Agent<F> {
             directory: place.own_dir().to_owned(),
             boot: tree.boot,
         };
+        let random = random().map_err(|error| Complaint::new("no random numbers").because(error.to_string()))?;
+        let (farm, watch) = (Arc::new(farm), Watch::default());
+        let lottery = Lottery::new(settings.audit, random);
+        let auditor = Auditor::new(lottery, farm.clone(), ledger.clone(), watch.clone(), tasks);
         let runner = CompilerRunner::new(settings.local_slots as usize);
         Ok(Self {
             driver: Driver {
@@ -150,8 +155,9 @@ impl<F: Farm> Agent<F> {
                 builds: BuildLog::new(settings.share_cores),
                 tasks: tasks.clone(),
                 scratch,
-                watch: Watch::default(),
+                watch,
                 rechecks: Rechecks::default(),
+                auditor,
             },
             started: Instant::now(),
         })

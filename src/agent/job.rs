@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::broker::Stay;
 use super::coordinator_link::StandIn;
+use super::driver::Sample;
 use super::fallback::Reason;
 use super::flow::{CompilerNamed, Why};
 use super::forecast::{Features, Prediction};
@@ -82,6 +83,8 @@ pub struct Job<P> {
     pub asked: Option<Instant>,
     /// The compiler's answer, less what is to be delivered.
     pub outcome: Option<Outcome>,
+    /// Set when the job was drawn to be audited.
+    pub sample: Option<Sample>,
     /// The files to put in place.
     pub outputs: Vec<Output>,
     account: JobRecord,
@@ -109,6 +112,7 @@ impl<P> Job<P> {
             here: None,
             asked: None,
             outcome: None,
+            sample: None,
             outputs: Vec::new(),
             account: JobRecord::new(Ran::Local { reason }),
         }

@@ -59,6 +59,11 @@ impl Ledger {
         }
     }
 
+    /// Adds counts that are of no one job's end. Does not wait for the disk.
+    pub fn add(&self, counters: &Counters) {
+        self.waiting().counters.add(counters);
+    }
+
     /// Writes what is waiting, takes in the wrappers' journal, and returns the counters of all agents. Blocks on the disk.
     pub fn flush(&self) -> Result<Counters, LedgerError> {
         self.update(Zero::Keep)
@@ -117,7 +122,7 @@ pub async fn flush_regularly(ledger: Arc<Ledger>, tasks: Tasks) {
             () = tasks.cancelled() => return,
             () = tokio::time::sleep(FLUSH_EVERY) => {}
         }
-        if ledger.waiting().counters.jobs == 0 {
+        if ledger.waiting().counters == Counters::default() {
             continue;
         }
         let flushing = Arc::clone(&ledger);

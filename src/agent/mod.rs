@@ -1,8 +1,9 @@
 //! The agent: one per user and mount namespace, through which every compile of that user goes.
 //!
-//! *Decisions* are in `flow`, `fallback`, `placing`, `local_share`, `local_room`, `race`, `forecast`, `policy` and `verify`;
+//! *Decisions* are in `flow`, `fallback`, `placing`, `local_share`, `local_room`, `race`, `audit`, `forecast`, `policy` and `verify`;
 //! the rest is plumbing around them.
 
+pub mod audit;
 pub mod broker;
 pub mod build_log;
 pub mod builds;

@@ -11,8 +11,8 @@ use crate::exchange::{CompileRequest, ReportedJob};
 /// Sentences kept; each is about another thing that is wrong, and few things are wrong at once.
 const REMARKS_MAX: usize = 20;
 
-/// Jobs and remarks.
-#[derive(Debug, Default)]
+/// Jobs and remarks; clones are the same.
+#[derive(Debug, Clone, Default)]
 pub struct Watch {
     shared: Arc<Mutex<Shared>>,
 }

@@ -263,6 +263,7 @@ fn settings(env: &Environment) -> Result<Settings, Complaint> {
     let system = settings_file(Path::new("/etc/rdcc/rdcc.toml"))?;
     let given = Given {
         coordinator: text("RDCC_COORDINATOR"),
+        audit: text("RDCC_AUDIT"),
         log: text("RDCC_LOG"),
         joined: joined(env)?,
         user_dir,

@@ -41,6 +41,12 @@ pub struct Counters {
     pub races_won: u64,
     /// Jobs of which two workers made different results.
     pub results_differ: u64,
+    /// Jobs that were run again on a second worker, to check the first.
+    pub audited: u64,
+    /// Those of them whose results differed.
+    pub audit_differed: u64,
+    /// Jobs that were to be audited and could not be: no second worker had a place, or a file had changed meanwhile.
+    pub audit_skipped: u64,
     /// Bytes sent to workers.
     pub bytes_sent: u64,
     /// Bytes received from workers.
@@ -67,6 +73,9 @@ impl Default for Counters {
             raced: 0,
             races_won: 0,
             results_differ: 0,
+            audited: 0,
+            audit_differed: 0,
+            audit_skipped: 0,
             bytes_sent: 0,
             bytes_received: 0,
             remote_cpu_us: 0,
@@ -124,6 +133,9 @@ impl Counters {
         self.raced += other.raced;
         self.races_won += other.races_won;
         self.results_differ += other.results_differ;
+        self.audited += other.audited;
+        self.audit_differed += other.audit_differed;
+        self.audit_skipped += other.audit_skipped;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.remote_cpu_us += other.remote_cpu_us;

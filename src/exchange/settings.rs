@@ -29,6 +29,8 @@ pub struct File {
     pub local_share: Option<bool>,
     /// How long an agent without work stays.
     pub idle_exit: Option<Span>,
+    /// Share of jobs that are compiled on a second node, too, and compared: 0.0 to 1.0.
+    pub audit: Option<f64>,
     /// What is logged: a level, or directives such as `info,rdcc::agent=debug`.
     pub log: Option<String>,
 }
@@ -38,6 +40,8 @@ pub struct File {
 pub struct Given {
     /// `RDCC_COORDINATOR`.
     pub coordinator: Option<String>,
+    /// `RDCC_AUDIT`: a number.
+    pub audit: Option<String>,
     /// `RDCC_LOG`.
     pub log: Option<String>,
     /// The directory of the user's file, whose `toolchains` directory is looked into too.
@@ -61,6 +65,8 @@ pub struct Settings {
     pub share_cores: u32,
     /// How long an agent without work stays.
     pub idle_exit: Duration,
+    /// Share of jobs that are compiled on a second node, too, 0.0 to 1.0.
+    pub audit: f64,
     /// What is logged; `None`: the usual.
     pub log: Option<String>,
 }
@@ -104,6 +110,7 @@ impl Settings {
                 range: "1 to 1024",
             });
         }
+        let audit = audit_share(given.audit, user.audit.or(system.audit))?;
         let share_cores = match user.local_share.or(system.local_share).unwrap_or(true) {
             true => local_slots,
             false => 0,
@@ -140,14 +147,70 @@ impl Settings {
                 .idle_exit
                 .or(system.idle_exit)
                 .map_or(IDLE_EXIT_USUAL, |span| span.0),
+            audit,
             log: given.log.filter(|text| !text.is_empty()).or(user.log).or(system.log),
         })
+    }
+}
+
+/// Reads the share of audited jobs; the environment's text wins over the files' number.
+fn audit_share(given: Option<String>, filed: Option<f64>) -> Result<f64, SettingsError> {
+    let refuse = |what, found: String| SettingsError::Range {
+        what,
+        found,
+        range: "a share from 0.0 (no job) to 1.0 (every job)",
+    };
+    let (what, share) = match given.filter(|text| !text.is_empty()) {
+        Some(text) => {
+            let share: f64 = text.parse().map_err(|_| refuse("RDCC_AUDIT", format!("`{text}`")))?;
+            ("RDCC_AUDIT", share)
+        }
+        None => ("audit", filed.unwrap_or(0.0)),
+    };
+    match (0.0..=1.0).contains(&share) {
+        true => Ok(share),
+        false => Err(refuse(what, share.to_string())),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn share_of_audited_jobs_is_none_unless_asked_for_and_checked() {
+        let audit = |given: Option<&str>, text: &str| {
+            let given = Given {
+                audit: given.map(str::to_owned),
+                ..Given::default()
+            };
+            let settings = Settings::new(given, File::parse(text).expect("valid"), File::default());
+            settings
+                .map(|settings| settings.audit)
+                .map_err(|error| error.to_string())
+        };
+        for (given, text, expected) in [
+            (None, "", 0.0),
+            (Some(""), "audit = 0.25", 0.25),
+            (None, "audit = 1", 1.0),
+            (Some("0.01"), "audit = 1.0", 0.01),
+        ] {
+            assert_eq!(audit(given, text), Ok(expected), "{given:?} {text}");
+        }
+        for (given, text, names) in [
+            (None, "audit = 1.5", "`audit` is 1.5"),
+            (None, "audit = -0.1", "`audit` is -0.1"),
+            (None, "audit = nan", "`audit` is NaN"),
+            (Some("5%"), "", "`RDCC_AUDIT` is `5%`"),
+            (Some("2"), "", "`RDCC_AUDIT` is 2"),
+        ] {
+            let error = audit(given, text).expect_err(text);
+            assert!(
+                error.contains(names) && error.contains("0.0") && error.contains("1.0"),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn environment_wins_over_user_over_system() {
@@ -181,6 +244,7 @@ mod tests {
             local_slots: Some(_),
             local_share: Some(true),
             idle_exit: Some(Span(IDLE_EXIT_USUAL)),
+            audit: Some(0.01),
             log: Some(_),
         } = file
         else {

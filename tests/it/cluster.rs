@@ -1,5 +1,6 @@
 //! Compiles through a whole farm: coordinator, workers, agent and wrapper, with the real cross compiler.
 
+mod audit;
 mod bits;
 mod chaos;
 mod failures;

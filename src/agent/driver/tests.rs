@@ -23,6 +23,8 @@ use crate::exchange::{Counters, Zero};
 use crate::job::{InputKind, Outcome, Output, OutputKind, Status, Usage};
 use crate::toolchains::host::Host;
 
+mod audits;
+
 /// Plays a farm: runs the compiler right here, in a copy of the job's files, and misbehaves as it is told to.
 #[derive(Debug, Default)]
 struct PlayedFarm {
@@ -62,9 +64,10 @@ impl DefinitionSource for Arc<PlayedFarm> {
 }
 
 impl Farm for Arc<PlayedFarm> {
-    type Place = ();
+    type Place = &'static str;
 
-    async fn place(&self, want: Want) -> Result<Placed<()>, Trouble> {
+    async fn place(&self, want: Want) -> Result<Placed<&'static str>, Trouble> {
+        let avoid = want.ask.avoid.clone();
         self.wants.lock().unwrap().push(want);
         let mut mishaps = self.mishaps.lock().unwrap();
         match mishaps.front() {
@@ -78,19 +81,24 @@ impl Farm for Arc<PlayedFarm> {
                 mishaps.pop_front();
                 Ok(Placed::Here(choice, Stay::uncounted()))
             }
-            _ => Ok(Placed::There(())),
+            _ => {
+                let mut nodes = ["played", "second", "third"].into_iter();
+                let node = nodes.find(|node| !avoid.iter().any(|avoided| avoided.as_str() == *node));
+                node.map(Placed::There)
+                    .ok_or_else(|| Trouble::new(Reason::NoWorker, "all are avoided"))
+            }
         }
     }
 
-    fn worker(_place: &()) -> &str {
-        "played"
+    fn worker(place: &&'static str) -> &'static str {
+        place
     }
 
-    fn stand_in(_place: &()) -> Option<&StandIn> {
+    fn stand_in<'a>(_place: &'a &'static str) -> Option<&'a StandIn> {
         None
     }
 
-    fn power(_place: &()) -> f64 {
+    fn power(_place: &&'static str) -> f64 {
         1.0
     }
 
@@ -102,7 +110,7 @@ impl Farm for Arc<PlayedFarm> {
         })
     }
 
-    async fn run(&self, _place: (), job: Arc<Prepared>) -> Result<Ran, Trouble> {
+    async fn run(&self, _place: &'static str, job: Arc<Prepared>) -> Result<Ran, Trouble> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         let mishap = self.mishaps.lock().unwrap().pop_front();
         if let Some(Mishap::Run(reason)) = mishap {
@@ -199,6 +207,11 @@ struct World {
 
 impl World {
     fn new(mishaps: &[Mishap]) -> Self {
+        Self::with_audits(0.0, mishaps)
+    }
+
+    /// Makes one that audits a share of its jobs.
+    fn with_audits(audit: f64, mishaps: &[Mishap]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir(at("src")).unwrap();
@@ -225,6 +238,7 @@ impl World {
         fs::create_dir_all(place.own_dir()).unwrap();
         let file = File {
             toolchain_dirs: Some(vec![at("toolchains")]),
+            audit: Some(audit),
             ..File::default()
         };
         let given = Given {
@@ -533,7 +547,7 @@ async fn inputs_are_what_the_unit_reads() {
             wish: Wish::Anywhere,
             worker: None,
         });
-        let mut job: Job<()> = Job::new((*request).clone());
+        let mut job: Job<&str> = Job::new((*request).clone());
         let driver = world.agent.driver();
         driver.analyse(&mut job).await.unwrap();
         driver.resolve(&mut job, &[]).await.unwrap();

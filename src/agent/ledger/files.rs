@@ -78,7 +78,7 @@ impl Files {
             Zero::Keep => kept.counters.clone(),
             Zero::Reset => std::mem::take(&mut kept.counters),
         };
-        if !noted.is_empty() || counters.jobs != 0 || zero == Zero::Reset {
+        if !noted.is_empty() || *counters != Counters::default() || zero == Zero::Reset {
             self.save(&kept)?;
         }
         // The counts are safe: an error now would have them added again. A lost record is missed by `rdcc why` only.

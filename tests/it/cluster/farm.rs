@@ -145,12 +145,18 @@ impl TestFarm {
     }
 
     pub fn start_worker(&mut self, name: &str, slots: u32) {
+        let state_dir = self.path(name);
+        self.start_worker_in(name, slots, &state_dir);
+    }
+
+    /// Starts a worker that keeps its files in `state_dir`.
+    pub fn start_worker_in(&mut self, name: &str, slots: u32, state_dir: &Path) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc-worker"));
         command
             .args(["--coordinator", &format!("http://{}", self.coordinator_address)])
             .args(["--listen", "127.0.0.1:0", "--power", "1", "--name", name])
             .args(["--slots", &slots.to_string(), "--state-dir"])
-            .arg(self.path(name))
+            .arg(state_dir)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("RDCC_LOG", "info,rdcc=debug");
@@ -252,6 +258,12 @@ impl TestFarm {
             add(&entry.path().join("agent.log"));
         }
         logs
+    }
+
+    /// Runs `rdcc` with these words and asserts that it succeeded.
+    pub fn must_rdcc(&self, words: &[&str]) {
+        let output = self.rdcc().args(words).output().expect("runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Runs a command and asserts that it succeeded in silence.
