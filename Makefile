@@ -1,6 +1,6 @@
 # `make demo` shows rdcc at work, `make test` runs every test. Both install what they need (Debian) and clean up.
 
-.PHONY: all demo test check unit prove matrix replay systems soak armv7 static clean
+.PHONY: all demo test check deny unit prove matrix replay systems soak armv7 static clean
 
 all:
 	scripts/prepare.sh build
@@ -17,6 +17,14 @@ check:
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
+
+# Licences and sources of what we depend on, as in CI, and then what is known against it, where the database of
+# advisories (RustSec's, on GitHub) can be had: that changes by itself, so no change of ours is judged by it.
+deny:
+	scripts/prepare.sh deny
+	cargo deny check licenses bans sources
+	@if cargo deny fetch db; then cargo deny check --disable-fetch advisories; \
+	else echo "deny: the database of advisories cannot be had here: advisories were NOT checked" >&2; fi
 
 unit:
 	scripts/prepare.sh test
