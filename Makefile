@@ -39,9 +39,11 @@ prove:
 	PROPTEST_CASES=100000 cargo test --release --test it fuzz::
 
 # Some 500 kinds of commands, five ways each, against the local compiler; `make test` runs every tenth, in one way.
+# `make matrix ROWS=-fanalyzer` takes those that contain that.
+ROWS ?= 1
 matrix:
 	scripts/prepare.sh test
-	RDCC_MATRIX=1 cargo test --test it matrix -- --nocapture
+	RDCC_MATRIX="$(ROWS)" cargo test --test it matrix -- --nocapture
 
 # rdcc and distcc on simulated clusters: benches/replay.sh says what there is. `make replay SCENARIO="owner mixed"`.
 replay:
