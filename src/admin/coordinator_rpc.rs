@@ -239,15 +239,17 @@ impl Coordinator {
                     complaint.error = format!("the coordinator refuses: {code}");
                 }
                 complaint.causes = lines.map(|line| line.trim().to_owned()).collect();
-                if code == Code::AlreadyExists {
-                    let hint =
-                        "`--replace` lets the name stand for this compiler; or give the toolchain file another `name`";
-                    complaint.hint = Some(hint.to_owned());
-                }
-                if code == Code::DataLoss {
-                    let hint = "`rdcc toolchain push FILE` on a machine that has this compiler mends it";
-                    complaint.hint = Some(hint.to_owned());
-                }
+                let hint = match code {
+                    Code::AlreadyExists => Some(
+                        "`--replace` lets the name stand for this compiler; or give the toolchain file another `name`",
+                    ),
+                    Code::DataLoss => Some("`rdcc toolchain push FILE` on a machine that has this compiler mends it"),
+                    Code::ResourceExhausted => {
+                        Some("make room there, or remove a toolchain (`rdcc toolchain list`, `rdcc toolchain rm NAME`)")
+                    }
+                    _ => None,
+                };
+                complaint.hint = hint.map(str::to_owned);
                 Failure {
                     complaint,
                     status: FAILED,

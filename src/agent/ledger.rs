@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::exchange::{Counters, JobRecord, Zero};
+use crate::exchange::{Complaint, Counters, JobRecord, Zero};
 use crate::runtime::tasks::Tasks;
 
 mod files;
@@ -69,16 +69,27 @@ impl Ledger {
         self.update(Zero::Keep)
     }
 
-    /// Like [`Ledger::flush`]; the counters may start again from nothing after they were returned.
+    /// Returns the counters of all agents; they may start again from nothing after that. Blocks on the disk.
+    ///
+    /// A disk that takes nothing keeps nobody from reading them; only starting again needs it.
     pub fn stats(&self, zero: Zero) -> Result<Counters, LedgerError> {
-        self.update(zero)
+        match self.update(zero) {
+            Err(error) if zero == Zero::Keep => {
+                not_saved(&error);
+                let waiting = self.waiting().counters.clone();
+                self.files.with(&waiting)
+            }
+            told => told,
+        }
     }
 
     /// Returns what is known of the jobs that wrote `path` (absolute), newest first. Blocks on the disk.
     ///
     /// Names count as equal when their directories are the same, through whatever links they are reached.
     pub fn why(&self, path: &Path) -> Result<Vec<JobRecord>, LedgerError> {
-        self.flush()?;
+        if let Err(error) = self.flush() {
+            not_saved(&error);
+        }
         let mut directories = Directories::default();
         let aim: Vec<PathBuf> = [Some(path.to_owned()), std::fs::canonicalize(path).ok()]
             .into_iter()
@@ -89,9 +100,11 @@ impl Ledger {
             let named = output.file_name().is_some_and(|name| names.contains(&name));
             named && aim.iter().any(|path| directories.same_file(path, output))
         };
-        let mut found = self
-            .files
-            .records(&names, &mut |record| record.outputs.iter().any(|output| same(output)))?;
+        let mut wanted = |record: &JobRecord| record.outputs.iter().any(|output| same(output));
+        let mut found = self.files.records(&names, &mut wanted)?;
+        let waiting = self.waiting();
+        found.extend(waiting.records.iter().filter(|record| wanted(record)).cloned());
+        drop(waiting);
         found.reverse();
         found.truncate(ANSWERS_MAX);
         Ok(found)
@@ -127,9 +140,13 @@ pub async fn flush_regularly(ledger: Arc<Ledger>, tasks: Tasks) {
         }
         let flushing = Arc::clone(&ledger);
         if let Err(error) = tasks.blocking(move || flushing.flush()).await {
-            tracing::warn!(error = %crate::exchange::Complaint::from_error(&error), "statistics are not saved");
+            not_saved(&error);
         }
     }
+}
+
+fn not_saved(error: &LedgerError) {
+    tracing::warn!(error = %Complaint::from_error(error), "statistics are not saved");
 }
 
 /// Directories by their resolved paths, each looked up once per question.

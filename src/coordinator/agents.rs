@@ -151,7 +151,7 @@ impl Scheduler {
     }
 
     pub(super) fn handle_want(&mut self, id: AgentSessionId, want: Want) {
-        let Some(agent) = self.agents.get_mut(&id) else { return };
+        let Some(agent) = self.agents.get(&id) else { return };
         let (request, toolchain) = (want.request, want.toolchain);
         if agent.waiting.contains_key(&request) || agent.granted.contains_key(&request) {
             return;
@@ -166,7 +166,7 @@ impl Scheduler {
             }
             Variants::Certified | Variants::Never => Scope::Own(toolchain),
         };
-        let Some(supply) = self.supplies.get_mut(&scope) else {
+        let Some(supply) = self.supplies.get(&scope) else {
             let message = format!("toolchain {} is not known to the coordinator", toolchain.0.short());
             return self.refuse(id, request, RefusalKind::NoToolchain, message);
         };
@@ -184,6 +184,13 @@ impl Scheduler {
             };
             return self.act(Action::Refuse(id, request, refusal));
         }
+        let paused = self.refusal_for_pauses(supply, &want.avoid, want.only.as_ref());
+        if let (Purpose::Job, Some(refusal)) = (want.purpose, paused) {
+            return self.act(Action::Refuse(id, request, refusal));
+        }
+        let (Some(agent), Some(supply)) = (self.agents.get_mut(&id), self.supplies.get_mut(&scope)) else {
+            return;
+        };
         let build = agent.build_for(&want.build, self.rules.builds_per_agent_max, self.now);
         agent.with_build(&build, |build| {
             build.wants += 1;

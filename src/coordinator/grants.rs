@@ -318,6 +318,7 @@ impl Scheduler {
         worker.faults += 1;
         if let Some(until) = worker.health.fault(given, self.now, &self.rules, random) {
             self.timers.set(Timer::Pause(id), until);
+            self.refuse_if_paused(id);
         }
     }
 

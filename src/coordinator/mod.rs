@@ -30,6 +30,7 @@ mod grants;
 mod health;
 mod learning;
 mod outlook;
+mod pauses;
 mod queue;
 mod scopes;
 mod serving;

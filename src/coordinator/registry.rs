@@ -143,8 +143,16 @@ pub enum RegistryError {
     /// A bundle on disk has changed since it was stored.
     #[error("the bundle of toolchain {0} is damaged on the coordinator's disk: push it again")]
     Damaged(ToolchainId),
+    /// The disk has no room.
+    #[error("the coordinator's disk is full: cannot {doing} `{}`", path.display())]
+    DiskFull {
+        /// A verb.
+        doing: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
     /// The disk failed.
-    #[error("cannot {doing} `{}`", path.display())]
+    #[error("the coordinator cannot {doing} `{}`", path.display())]
     Io {
         /// A verb.
         doing: &'static str,
@@ -156,10 +164,12 @@ pub enum RegistryError {
 }
 
 fn failed<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RegistryError + 'a {
-    move |source| RegistryError::Io {
-        doing,
-        path: path.to_owned(),
-        source,
+    move |source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RegistryError::DiskFull { doing, path },
+            _ => RegistryError::Io { doing, path, source },
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Rules {
     pub fault_pause_first: Duration,
     /// Longest such pause.
     pub fault_pause_most: Duration,
+    /// How long a want waits for workers that all pause after faults.
+    pub pause_wait: Duration,
     /// First pause before a worker that could not get a toolchain is asked again; it doubles.
     pub failed_pause_first: Duration,
     /// Longest such pause.
@@ -74,6 +76,7 @@ impl Default for Rules {
             settle: Duration::from_secs(5),
             fault_pause_first: Duration::from_secs(1),
             fault_pause_most: Duration::from_secs(60),
+            pause_wait: Duration::from_secs(2),
             failed_pause_first: Duration::from_secs(60),
             failed_pause_most: Duration::from_secs(3600),
             prepare_again: Duration::from_secs(30),

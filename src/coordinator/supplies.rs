@@ -186,14 +186,18 @@ impl Supply {
         }
         let avoid: Vec<_> = avoid.iter().filter_map(|name| names.get(name)).collect();
         let only = only.map(|name| names.get(name));
+        let mut all = self.ready.iter().copied().chain(self.workers_to_come());
+        all.all(|id| avoid.contains(&&id) || only.is_some_and(|only| only != Some(&id)))
+    }
+
+    /// Returns the workers that do not have the toolchain yet, and might get it.
+    pub fn workers_to_come(&self) -> impl Iterator<Item = WorkerSessionId> {
         let fetchable = self.fetchable.iter().map(|(_, id)| id);
-        let mut all = self
-            .ready
+        self.looking
             .iter()
-            .chain(&self.looking)
             .chain(fetchable)
-            .chain(self.fetching.keys());
-        all.all(|id| avoid.contains(&id) || only.is_some_and(|only| only != Some(id)))
+            .chain(self.fetching.keys())
+            .copied()
     }
 
     /// Moves a ready worker in the list.

@@ -103,6 +103,10 @@ fn status_of(error: &RegistryError) -> Status {
         | RegistryError::Bundle(_) => Status::invalid_argument(text),
         RegistryError::Damaged(_) => Status::data_loss(text),
         RegistryError::BundleWanted(_) => Status::failed_precondition(text),
+        RegistryError::DiskFull { .. } => {
+            tracing::error!("{text}");
+            Status::resource_exhausted(text)
+        }
         RegistryError::Io { .. } => {
             tracing::error!("{text}");
             Status::internal(text)

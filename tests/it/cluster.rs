@@ -3,6 +3,7 @@
 mod audit;
 mod bits;
 mod chaos;
+mod disks;
 mod failures;
 mod farm;
 mod matrix;

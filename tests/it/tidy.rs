@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "src/coordinator/fairness.rs",
     "src/coordinator/grants.rs",
     "src/coordinator/health.rs",
+    "src/coordinator/pauses.rs",
     "src/coordinator/learning.rs",
     "src/coordinator/members.rs",
     "src/coordinator/moment.rs",

@@ -68,11 +68,7 @@ impl Files {
     /// Adds counts and records, and what the journal holds, and returns the sums.
     pub(super) fn add(&self, counters: &Counters, records: &[JobRecord], zero: Zero) -> Result<Counters, LedgerError> {
         let _lock = self.lock()?;
-        let mut kept = self.load()?;
-        let noted = journal::read_new(&self.journal, &mut kept.journal).map_err(fail("read", &self.journal))?;
-        for record in &noted {
-            kept.counters.count(record);
-        }
+        let (mut kept, noted) = self.read()?;
         kept.counters.add(counters);
         let told = match zero {
             Zero::Keep => kept.counters.clone(),
@@ -86,6 +82,24 @@ impl Files {
             tracing::warn!(error = %Complaint::from_error(&error), "jobs are not remembered");
         }
         Ok(told)
+    }
+
+    /// Returns what [`Files::add`] would, for a disk that takes nothing; without the lock, so that what others add at this
+    /// moment may be missing.
+    pub(super) fn with(&self, counters: &Counters) -> Result<Counters, LedgerError> {
+        let (mut kept, _) = self.read()?;
+        kept.counters.add(counters);
+        Ok(kept.counters)
+    }
+
+    /// Returns what is kept, with what the journal adds to it.
+    fn read(&self) -> Result<(Kept, Vec<JobRecord>), LedgerError> {
+        let mut kept = self.load()?;
+        let noted = journal::read_new(&self.journal, &mut kept.journal).map_err(fail("read", &self.journal))?;
+        for record in &noted {
+            kept.counters.count(record);
+        }
+        Ok((kept, noted))
     }
 
     /// Returns the records, oldest first, whose line mentions one of `names` and that `wanted` wants.

@@ -109,6 +109,9 @@ fn failed_flush_keeps_everything_for_the_next() {
     let error = ledger.flush().expect_err("no such directory");
     assert!(error.to_string().contains("ledger.lock"), "{error}");
     ledger.record(remote(Path::new("/b/2.o")));
+    assert_eq!(ledger.stats(Zero::Keep).expect("told all the same").jobs, 2);
+    assert_eq!(ledger.why(Path::new("/b/2.o")).expect("told all the same").len(), 1);
+    ledger.stats(Zero::Reset).expect_err("cannot start again");
     std::fs::create_dir(&state).expect("created");
     assert_eq!(ledger.flush().expect("flushed").jobs, 2);
     assert_eq!(ledger.why(Path::new("/b/1.o")).expect("read").len(), 1);

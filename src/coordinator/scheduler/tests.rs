@@ -408,6 +408,46 @@ fn faulty_worker_is_tried_with_one_job_at_a_time() {
 }
 
 #[test]
+fn nobody_waits_for_workers_that_all_pause_for_long_after_faults() {
+    let mut farm = Farm::new();
+    farm.join(1, Farm::hello("w", 1, 1000, &["a"]));
+    let mut number = 0;
+    let mut was_refused = Vec::new();
+    for _ in 0..5 {
+        let (grant, _) = farm.granted();
+        assert_eq!(farm.want(), [], "waits for the slot");
+        let actions = farm.done(grant, Ending::Fault);
+        was_refused.push(actions.iter().any(|action| matches!(action, Action::Refuse(..))));
+        for _ in 0..13 {
+            number += 1;
+            for action in farm
+                .report(1, number, &[], &[grant])
+                .into_iter()
+                .chain(farm.pass(5_000))
+            {
+                let Action::Grant(grant) = action else {
+                    panic!("{action:?}")
+                };
+                farm.done(grant.grant, Ending::Unused);
+            }
+        }
+    }
+    assert_eq!(was_refused.first(), Some(&false), "a second is waited for");
+    assert_eq!(was_refused.last(), Some(&true), "many are not");
+
+    let (grant, _) = farm.granted();
+    farm.done(grant, Ending::Fault);
+    farm.report(1, number + 1, &[], &[grant]);
+    let actions = farm.want();
+    let (kind, message) = refused(&actions);
+    assert_eq!(kind, RefusalKind::Busy);
+    assert!(message.contains("tried again in"), "{message}");
+    farm.join(2, Farm::hello("sound", 1, 1000, &["a"]));
+    assert!(matches!(farm.want().as_slice(), [Action::Grant(_)]));
+    assert_eq!(farm.want(), [], "another one's slot is waited for");
+}
+
+#[test]
 fn worker_that_was_busy_after_all_is_left_alone_until_its_report() {
     let mut farm = Farm::new();
     farm.join(1, Farm::hello("w", 2, 1000, &["a"]));

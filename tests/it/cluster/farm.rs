@@ -127,12 +127,22 @@ impl TestFarm {
     }
 
     pub fn start_coordinator(&mut self) {
+        let command = self.coordinator_command();
+        self.run_coordinator(command);
+    }
+
+    pub fn coordinator_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc-coordinator"));
         command
             .args(["--listen", &self.coordinator_address, "--state-dir"])
             .arg(self.path("coordinator"))
             .env_clear()
             .env("RDCC_LOG", "info,rdcc=debug");
+        command
+    }
+
+    /// Starts the coordinator by a command that was changed.
+    pub fn run_coordinator(&mut self, mut command: Command) {
         let mut daemon = Daemon::start(&mut command, &self.path("coordinator.log"));
         self.coordinator_address = daemon.address();
         self.coordinator = Some(daemon);
@@ -151,6 +161,11 @@ impl TestFarm {
 
     /// Starts a worker that keeps its files in `state_dir`.
     pub fn start_worker_in(&mut self, name: &str, slots: u32, state_dir: &Path) {
+        let command = self.worker_command(name, slots, state_dir);
+        self.run_worker(name, command);
+    }
+
+    pub fn worker_command(&self, name: &str, slots: u32, state_dir: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc-worker"));
         command
             .args(["--coordinator", &format!("http://{}", self.coordinator_address)])
@@ -160,6 +175,11 @@ impl TestFarm {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("RDCC_LOG", "info,rdcc=debug");
+        command
+    }
+
+    /// Starts a worker by a command that was changed.
+    pub fn run_worker(&mut self, name: &str, mut command: Command) {
         let daemon = Daemon::start(&mut command, &self.path(&format!("{name}.log")));
         self.workers.insert(name.to_owned(), daemon);
     }

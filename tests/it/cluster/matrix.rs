@@ -225,18 +225,16 @@ impl Left {
     }
 }
 
-/// Replaces each byte behind a line's first `mark` that `is_blanked`.
-fn blank_after(text: &mut [u8], mark: &[u8], is_blanked: impl Fn(u8) -> bool) {
-    for line in text.split_mut(|byte| *byte == b'\n') {
-        let Some(at) = line.windows(mark.len()).position(|bytes| bytes == mark) else {
-            continue;
-        };
-        for byte in &mut line[at + mark.len()..] {
-            if is_blanked(*byte) {
-                *byte = b'_';
-            }
-        }
+/// Takes out each byte behind a line's first `mark` that `is_blanked`: another run may print more or fewer of them.
+fn blank_after(text: &mut Vec<u8>, mark: &[u8], is_blanked: impl Fn(u8) -> bool) {
+    let mut left = Vec::with_capacity(text.len());
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let place = line.windows(mark.len()).position(|bytes| bytes == mark);
+        let (kept, rest) = line.split_at(place.map_or(line.len(), |at| at + mark.len()));
+        left.extend_from_slice(kept);
+        left.extend(rest.iter().filter(|byte| !is_blanked(**byte)));
     }
+    *text = left;
 }
 
 /// Everything below `root`: its kind and mode, and its content or target.
