@@ -52,7 +52,7 @@ fn status_of(error: &FarmError) -> Status {
         FarmError::Members(MembersError::Token) => Status::permission_denied(error.to_string()),
         FarmError::Members(MembersError::Taken(_)) => Status::already_exists(error.to_string()),
         FarmError::Members(MembersError::Unknown(_)) => Status::not_found(error.to_string()),
-        FarmError::Members(MembersError::Full) => Status::resource_exhausted(error.to_string()),
+        FarmError::Members(MembersError::Full) => Status::failed_precondition(error.to_string()),
         FarmError::Members(MembersError::Role(_)) | FarmError::Certificate(_) => {
             Status::invalid_argument(error.to_string())
         }
