@@ -245,7 +245,7 @@ impl<P> Job<P> {
         let mut complaint = Complaint::new(match reason {
             Reason::NoCoordinator => format!("the coordinator at `{coordinator}` cannot be reached"),
             Reason::ToolchainNotOnFarm => {
-                format!("the farm does not have toolchain `{toolchain}` as it is installed here")
+                format!("no node of the farm has toolchain `{toolchain}` as it is installed here")
             }
             Reason::NoWorker => format!("no worker takes jobs for toolchain `{toolchain}`"),
             reason => format!("the compile cannot be distributed (`{reason}`)"),
@@ -258,7 +258,9 @@ impl<P> Job<P> {
         complaint.causes = notes.cloned().collect();
         let hint = match (&self.unresolved, reason) {
             (Some(unresolved), _) => unresolved.hint.clone(),
-            (None, Reason::ToolchainNotOnFarm) => Some(format!("run `rdcc toolchain push {toolchain}.toml`")),
+            (None, Reason::ToolchainNotOnFarm) => Some(format!(
+                "`rdcc toolchain push {toolchain}.toml` gives it to the farm; `rdcc nodes` shows who has it"
+            )),
             (None, Reason::NoCoordinator) => {
                 Some("see `rdcc status`; without RDCC_STRICT it is compiled here".to_owned())
             }
