@@ -49,7 +49,7 @@ cluster_up() {
 }
 
 cluster_stop() {
-	[ -x "$BIN/rdcc" ] && [ -d "$RUN/agent" ] && "$BIN/rdcc" agent stop >/dev/null 2>&1
+	[ ! -x "$BIN/rdcc" ] || [ ! -d "$RUN/agent" ] || "$BIN/rdcc" agent stop >/dev/null 2>&1 || true
 	[ ${#cluster_pids[@]} -eq 0 ] || kill "${cluster_pids[@]}" 2>/dev/null
 	[ ${#cluster_pids[@]} -eq 0 ] || wait "${cluster_pids[@]}" 2>/dev/null
 	cluster_pids=()

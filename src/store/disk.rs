@@ -18,6 +18,7 @@ use tempfile::NamedTempFile;
 use crate::digest::{Digest, Hasher};
 use crate::store::content::digest_of;
 use crate::store::stamp::Stamp;
+use crate::store::swept;
 
 mod index;
 #[cfg(test)]
@@ -115,8 +116,8 @@ impl DiskStore {
     /// Starts a blob that comes in pieces. Dropping the writer forgets it.
     pub fn begin(&self, digest: Digest) -> Result<BlobWriter, StoreError> {
         let incoming = self.shared.incoming();
-        let file =
-            NamedTempFile::new_in(&incoming).map_err(|error| self.shared.failed("write in", &incoming, error))?;
+        let file = swept::in_directory(&incoming, 0o700, || NamedTempFile::new_in(&incoming))
+            .map_err(|error| self.shared.failed("write in", &incoming, error))?;
         Ok(BlobWriter {
             store: self.clone(),
             digest,

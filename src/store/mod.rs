@@ -9,6 +9,7 @@ pub mod eviction;
 pub mod packed;
 pub mod sealed;
 pub mod stamp;
+pub mod swept;
 
 #[cfg(test)]
 pub(crate) mod small_disk;

@@ -27,6 +27,7 @@ use crate::digest::Digest;
 use crate::ids::ToolchainId;
 use crate::job::{Input, InputKind};
 use crate::store::disk::{DiskStore, Pins};
+use crate::store::swept;
 use crate::toolchains::manifest::{Entry, Manifest};
 use crate::worker::mirror_plan::catalog::{Catalog, CatalogFull, EntryId, PathId};
 use crate::worker::mirror_plan::{Base, BaseKind, Generation, Plan, Stop};
@@ -372,7 +373,8 @@ fn base_of(catalog: &mut Catalog, manifest: &Manifest) -> Result<Base, CatalogFu
 
 fn make_root(directory: &Path, owner: Option<Owner>) -> io::Result<OwnedFd> {
     let root = directory.join("root");
-    DirBuilder::new().mode(0o711).create(directory)?;
+    let mirrors = directory.parent().unwrap_or(directory);
+    swept::in_directory(mirrors, 0o711, || DirBuilder::new().mode(0o711).create(directory))?;
     DirBuilder::new().mode(0o700).create(directory.join("staging"))?;
     DirBuilder::new().mode(0o755).create(&root)?;
     if let Some(owner) = owner {

@@ -1,5 +1,6 @@
 //! Compiles through a whole farm: coordinator, workers, agent and wrapper, with the real cross compiler.
 
+mod anywhere;
 mod audit;
 mod bits;
 mod chaos;
@@ -9,6 +10,7 @@ mod farm;
 mod matrix;
 mod placing;
 mod setup;
+mod shortages;
 mod users;
 mod variants;
 mod ways;

@@ -11,6 +11,7 @@ use super::{InstallError, Origin, Pin, ToolchainStore};
 use crate::digest::Hasher;
 use crate::ids::ToolchainId;
 use crate::store::content::CHUNK_BYTES;
+use crate::store::swept;
 use crate::toolchains::bundle::{BundleError, BundleRef, unpack};
 use crate::toolchains::manifest::Manifest;
 
@@ -50,18 +51,20 @@ impl ToolchainStore {
             state.reserved_bytes += reserved_bytes;
         }
         let path = shared.partial(bundle.digest);
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .custom_flags(libc::O_NOFOLLOW)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| {
-                let hasher = hash_leftover(&mut file, bundle.size)?;
-                Ok((file, hasher))
-            });
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .custom_flags(libc::O_NOFOLLOW)
+                .mode(0o600)
+                .open(&path)
+        };
+        let opened = swept::in_directory(&shared.partials(), 0o755, open).and_then(|mut file| {
+            let hasher = hash_leftover(&mut file, bundle.size)?;
+            Ok((file, hasher))
+        });
         let (file, hasher) = opened.map_err(|error| {
             let mut state = shared.lock();
             state.active.remove(&bundle.digest);

@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::ids::ToolchainId;
 use crate::store::eviction::{Candidate, choose};
 use crate::store::stamp::Stamp;
+use crate::store::swept;
 use crate::toolchains::manifest::Manifest;
 
 #[derive(Debug)]
@@ -217,7 +218,8 @@ impl Shared {
     /// Makes a directory in which a toolchain is put together.
     pub(super) fn start(&self) -> Result<tempfile::TempDir, InstallError> {
         let unfinished = self.unfinished();
-        let made = tempfile::Builder::new().prefix("new-").tempdir_in(&unfinished);
+        let make = || tempfile::Builder::new().prefix("new-").tempdir_in(&unfinished);
+        let made = swept::in_directory(&unfinished, 0o755, make);
         let new = made.map_err(|error| InstallError::io("write in", &unfinished, error))?;
         let root = new.path().join("root");
         fs::create_dir(&root).map_err(|error| InstallError::io("make", &root, error))?;
