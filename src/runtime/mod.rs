@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod channel;
+mod math;
 pub mod signals;
 pub mod tasks;
 pub mod unix_socket;
