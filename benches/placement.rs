@@ -6,7 +6,7 @@
 #[path = "../tests/sim/bouts/mod.rs"]
 mod bouts;
 
-use bouts::{Build, Node, Ours, Outcome, Rival, Rule, Tape, bound, clusters, run};
+use bouts::{Build, Node, Ours, Outcome, Rival, Rule, Tape, bound, clusters, restart, run};
 
 const SEEDS: u64 = 10;
 
@@ -81,5 +81,17 @@ fn main() {
                 100.0 * shares.fold(0.0, f64::max)
             );
         }
+    }
+    println!("\nfirst jobs after a restart on mixed, all said to be 1.0, over the same with the powers right");
+    for jobs in [10, 30, 100, 260] {
+        let outcomes: Vec<_> = (0..SEEDS).map(|seed| restart(seed, jobs)).collect();
+        let right: f64 = outcomes.iter().map(|outcome| outcome.right).sum();
+        let kept: f64 = outcomes.iter().map(|outcome| outcome.kept).sum();
+        let lost: f64 = outcomes.iter().map(|outcome| outcome.lost).sum();
+        println!(
+            "{jobs:5} jobs: {:.2} with what was learned, {:.2} without",
+            kept / right,
+            lost / right
+        );
     }
 }

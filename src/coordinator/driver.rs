@@ -15,9 +15,11 @@ use super::events::{
     Action, AgentHello, Drain, Effort, Event, FarmView, Grant, HostKind, Purpose, StandIn, StandIns, VoidReason,
     WorkerHello,
 };
+use super::kept_speeds::KeptSpeeds;
 use super::moment::Moment;
 use super::rules::Rules;
 use super::scheduler::Scheduler;
+use super::speeds_file::SpeedsFile;
 use super::view::ClusterView;
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::Refusal;
@@ -26,6 +28,8 @@ use crate::runtime::tasks::Tasks;
 
 /// Commands that may wait. Handlers wait for room, so a flood is held back where it comes from.
 const INBOX_MAX: usize = 4096;
+/// How often what the farm teaches is written down: what a crash may cost.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// Commands taken before the timers are looked at again.
 const BATCH_MAX: usize = 256;
 /// Orders that may wait for one session beyond one per want: several full rounds of reports and looks.
@@ -143,6 +147,7 @@ enum Command {
     Tell(Event),
     SetDrain(Name, Drain, oneshot::Sender<Result<(), UnknownWorker>>),
     View(oneshot::Sender<Snapshot>),
+    KeptSpeeds(oneshot::Sender<KeptSpeeds>),
 }
 
 /// What handlers reach the driver by.
@@ -194,7 +199,7 @@ pub struct Catalogue {
 }
 
 /// Starts the driver as one of `tasks`.
-pub fn start(tasks: &Tasks, rules: Rules, catalogue: Catalogue) -> DriverHandle {
+pub async fn start(tasks: &Tasks, rules: Rules, catalogue: Catalogue, speeds: SpeedsFile) -> DriverHandle {
     let (inbox, commands) = mpsc::channel(INBOX_MAX);
     // Never zero, so that a grant's number never looks like one that was left out.
     let life = rand::random::<u32>().max(1);
@@ -212,11 +217,30 @@ pub fn start(tasks: &Tasks, rules: Rules, catalogue: Catalogue) -> DriverHandle 
         driver.tell(Event::ToolchainAdded(toolchain, host_kind));
     }
     driver.tell(Event::StandIns(catalogue.stand_ins));
+    driver.tell(Event::SpeedsKept(speeds.read().await));
+    let handle = DriverHandle { inbox };
+    tasks.spawn_until_cancelled(keep_regularly(handle.clone(), speeds.clone()));
     let cancelled = tasks.token();
     tasks.spawn(async move {
-        cancelled.run_until_cancelled_owned(driver.run(commands)).await;
+        cancelled.run_until_cancelled(driver.run(commands)).await;
+        speeds.write(driver.scheduler.kept_speeds()).await;
     });
-    DriverHandle { inbox }
+    handle
+}
+
+/// Writes down what the farm teaches: not in the driver's own task, which waits for no disk.
+async fn keep_regularly(driver: DriverHandle, speeds: SpeedsFile) {
+    let mut written = KeptSpeeds::default();
+    loop {
+        tokio::time::sleep(KEEP_EVERY).await;
+        let Ok(kept) = driver.ask(Command::KeptSpeeds).await else {
+            return;
+        };
+        if kept != written {
+            speeds.write(kept.clone()).await;
+            written = kept;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -248,7 +272,7 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(&mut self, mut commands: mpsc::Receiver<Command>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             let deadline = self.scheduler.next_deadline();
@@ -294,6 +318,9 @@ impl Driver {
                 };
                 self.tell(Event::DrainSet(name, drain));
                 let _ = reply.send(answer);
+            }
+            Command::KeptSpeeds(reply) => {
+                let _ = reply.send(self.scheduler.kept_speeds());
             }
             Command::View(reply) => {
                 let snapshot = Snapshot {

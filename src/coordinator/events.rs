@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::kept_speeds::KeptSpeeds;
 use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind, RunReport, Variants};
 use crate::toolchains::definition::Certify;
@@ -41,6 +42,8 @@ pub enum Event {
     ToolchainRemoved(ToolchainId),
     /// Who may stand in for whom now, by toolchain and kind of host. What is not in it may not.
     StandIns(StandIns),
+    /// What an earlier life of the coordinator learned. Told once, after the catalogue and before anybody joins.
+    SpeedsKept(KeptSpeeds),
     /// Only time has passed.
     Tick,
 }

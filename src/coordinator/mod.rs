@@ -9,6 +9,7 @@ pub mod events;
 pub mod fairness;
 pub mod farm;
 pub mod guard_service;
+pub mod kept_speeds;
 pub mod members;
 pub mod moment;
 pub mod placement;
@@ -18,6 +19,7 @@ pub mod scheduler;
 pub mod server;
 pub mod service;
 pub mod settings;
+pub mod speeds_file;
 pub mod toolchain_service;
 pub mod view;
 

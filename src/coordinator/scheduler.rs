@@ -106,6 +106,7 @@ impl Scheduler {
             Event::ToolchainAdded(toolchain, host_kind) => self.handle_toolchain_added(toolchain, host_kind),
             Event::ToolchainRemoved(toolchain) => self.handle_toolchain_removed(toolchain),
             Event::StandIns(table) => self.handle_stand_ins(table),
+            Event::SpeedsKept(kept) => self.handle_speeds_kept(kept),
             Event::Tick => {}
         }
         self.time_outlook();

@@ -20,6 +20,7 @@ use super::guard_service::GuardLayer;
 use super::registry::{Registry, RegistryError};
 use super::service::CoordinatorService;
 use super::settings::Settings;
+use super::speeds_file::SpeedsFile;
 use super::toolchain_service::{CatalogueChange, ToolchainService};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel::{self, ListenError};
@@ -101,7 +102,8 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
         toolchains: known.collect(),
         stand_ins: stand_ins(&registry),
     };
-    let driver = driver::start(tasks, settings.rules.clone(), catalogue);
+    let speeds = SpeedsFile::new(&settings.state_dir, tasks);
+    let driver = driver::start(tasks, settings.rules.clone(), catalogue, speeds).await;
     let (changes, changed) = mpsc::unbounded_channel();
     tasks.spawn_until_cancelled(tell_changes(changed, driver.clone(), registry.clone(), tasks.clone()));
     let toolchains = ToolchainService::new(registry, tasks.clone(), changes, audit.clone()).into_server();

@@ -10,10 +10,14 @@
 
 use std::time::Duration;
 
+use super::kept_speeds::{Usual, from_kept, to_kept};
 use super::moment::Moment;
 
 /// Uncertainty of a configured power, as variance of its logarithm: wrong by a factor of 1.7 is nothing unusual.
 const CONFIGURED_VARIANCE: f64 = 0.3;
+/// Uncertainty of what an earlier life of the coordinator learned, likewise: a quarter more or less. The common bias, about
+/// which nothing is kept, is far less certain, so that first jobs move that and not the levels.
+const KEPT_VARIANCE: f64 = 0.05;
 /// Uncertainty of the common bias at the start: agents begin with guesses.
 const BIAS_VARIANCE: f64 = 1.0;
 /// What the bias may wander with each observation: the project changes.
@@ -44,7 +48,7 @@ const LOG_BOUND: f64 = 14.0;
 pub(super) const WORK_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// Bands of occupancy below "all slots in use".
-const BANDS: usize = 3;
+pub(super) const BANDS: usize = 3;
 
 /// A quantity with its uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -202,6 +206,33 @@ impl Speed {
         };
         speed.note_level();
         speed
+    }
+
+    /// Takes up what an earlier life of the coordinator learned.
+    pub fn recalled(usual: Usual, now: Moment) -> Self {
+        let mut speed = Self::new(usual.power_milli, usual.slots, None, now);
+        speed.usual = from_kept(usual.level).clamp(-LOG_BOUND, LOG_BOUND);
+        speed.level = Estimate {
+            mean: speed.usual,
+            variance: KEPT_VARIANCE,
+        };
+        for (band, kept) in speed.bands.iter_mut().zip(usual.bands) {
+            band.mean = from_kept(kept).clamp(-LOG_BOUND, LOG_BOUND);
+        }
+        speed.jobs = usual.jobs;
+        speed.note_level();
+        speed
+    }
+
+    /// Returns what is to be kept of it; `None` when nothing has been learned.
+    pub fn usual(&self) -> Option<Usual> {
+        (self.jobs > 0).then(|| Usual {
+            power_milli: (self.configured.exp() * 1000.0).round() as u32,
+            slots: self.slots,
+            jobs: self.jobs,
+            level: to_kept(self.usual),
+            bands: self.bands.map(|band| to_kept(band.mean)),
+        })
     }
 
     /// Whether it is about a worker that is set up like this.

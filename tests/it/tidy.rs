@@ -56,6 +56,7 @@ const PURE: &[&str] = &[
     "src/coordinator/grants.rs",
     "src/coordinator/health.rs",
     "src/coordinator/pauses.rs",
+    "src/coordinator/kept_speeds.rs",
     "src/coordinator/learning.rs",
     "src/coordinator/members.rs",
     "src/coordinator/moment.rs",

@@ -3,7 +3,7 @@
 //! The clusters and tapes are those of `cargo bench --bench placement`, which prints the whole table; here are the ratios
 //! that must hold, of fewer seeds and with a little to spare.
 
-use super::bouts::{Build, Node, Ours, Rival, Rule, Tape, bound, clusters, run};
+use super::bouts::{Build, Node, Ours, Rival, Rule, Tape, bound, clusters, restart, run};
 
 const SEEDS: u64 = 4;
 
@@ -47,6 +47,25 @@ fn wrong_powers_cost_little_once_they_are_learned() {
     let right = ratio(&clusters::mixed(), Tape::LONG);
     let wrong = ratio(&clusters::mislabelled(), Tape::LONG);
     assert!(wrong <= 1.1 * right, "{wrong:.3} against {right:.3}");
+}
+
+#[test]
+fn what_was_learned_outlives_a_restart() {
+    // In a long build, what is learned anew soon makes up for what was lost.
+    let (mut kept, mut lost, mut right) = (0.0, 0.0, 0.0);
+    for outcome in (0..SEEDS).map(|seed| restart(seed, 30)) {
+        kept += outcome.kept;
+        lost += outcome.lost;
+        right += outcome.right;
+    }
+    assert!(
+        kept <= 1.1 * right,
+        "{kept:.1} s against {right:.1} s with the powers right"
+    );
+    assert!(
+        lost >= 2.0 * right,
+        "these builds tell nothing: {lost:.1} s against {right:.1} s"
+    );
 }
 
 #[test]

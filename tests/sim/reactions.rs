@@ -94,7 +94,11 @@ impl World {
             Event::CancelWant(id, _) | Event::GrantDone(id, ..) | Event::GrantUsed(id, ..) => id.0,
             Event::WorkerJoined(id, _) | Event::WorkerLoad(id, _) | Event::WorkerToolchain(id, ..) => id.0,
             Event::AgentLeft(_) | Event::WorkerLeft(_) | Event::DrainSet(..) => 0,
-            Event::ToolchainAdded(..) | Event::ToolchainRemoved(_) | Event::StandIns(_) | Event::Tick => 0,
+            Event::ToolchainAdded(..)
+            | Event::ToolchainRemoved(_)
+            | Event::StandIns(_)
+            | Event::SpeedsKept(_)
+            | Event::Tick => 0,
         };
         if self.cut.contains(&session) {
             return;

@@ -154,6 +154,14 @@ impl TestFarm {
         }
     }
 
+    /// Tells the coordinator to end, and waits for that.
+    pub fn end_coordinator(&mut self) {
+        if let Some(mut daemon) = self.coordinator.take() {
+            daemon.signal(Signal::TERM);
+            daemon.child.wait().expect("ends");
+        }
+    }
+
     pub fn start_worker(&mut self, name: &str, slots: u32) {
         let state_dir = self.path(name);
         self.start_worker_in(name, slots, &state_dir);

@@ -224,3 +224,37 @@ fn second_copy_of_a_job_on_a_node_that_stands_still_wins() {
     let why = farm.json(&["why", "long.o"]).to_string();
     assert!(why.contains("second copy"), "{why}");
 }
+
+#[test]
+fn what_a_coordinator_learned_of_nodes_is_known_to_the_next_unless_its_file_is_damaged() {
+    if !has_compiler() {
+        return;
+    }
+    let mut farm = TestFarm::with_workers(&[("n1", 1)]);
+    let learned = |farm: &TestFarm| {
+        wait_for("the node", || {
+            let output = farm.rdcc().args(["nodes", "--json"]).output().expect("runs");
+            let nodes: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+            let node = nodes.as_array()?.first()?.clone();
+            (node["state"] == "ready").then(|| node["learned_power"].clone())
+        })
+    };
+    assert!(learned(&farm).is_null());
+    farm.write("a.c", "int a;\n");
+    for _ in 0..3 {
+        // What the first costs is what the others teach by.
+        farm.must(farm.compile(&["-c", "a.c"]));
+    }
+    wait_for("the jobs' ends", || learned(&farm).is_number().then_some(()));
+    farm.end_coordinator();
+    farm.start_coordinator();
+    assert!(learned(&farm).is_number(), "{}", farm.logs());
+    farm.end_coordinator();
+    let file = farm.path("coordinator/speeds");
+    let mut kept = fs::read(&file).expect("written");
+    kept[20] ^= 1;
+    fs::write(&file, kept).expect("damaged");
+    farm.start_coordinator();
+    assert!(learned(&farm).is_null(), "{}", farm.logs());
+    assert!(farm.logs().contains("learned anew"), "{}", farm.logs());
+}

@@ -31,6 +31,33 @@ pub trait Placer {
     fn tick(&mut self, now: f64) -> Placed;
 }
 
+/// One that is looked at after the build.
+impl<P: Placer> Placer for &mut P {
+    fn want(&mut self, job: Job, lost_on: Option<usize>, now: f64) -> Placed {
+        (**self).want(job, lost_on, now)
+    }
+
+    fn ended(&mut self, job: Job, node: usize, wall: f64, now: f64) -> Placed {
+        (**self).ended(job, node, wall, now)
+    }
+
+    fn joined(&mut self, node: usize, now: f64) -> Placed {
+        (**self).joined(node, now)
+    }
+
+    fn left(&mut self, node: usize, now: f64) -> Placed {
+        (**self).left(node, now)
+    }
+
+    fn next(&self) -> Option<f64> {
+        (**self).next()
+    }
+
+    fn tick(&mut self, now: f64) -> Placed {
+        (**self).tick(now)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Prepared(Job),

@@ -7,11 +7,13 @@
 
 mod engine;
 mod ours;
+mod restart;
 mod rivals;
 mod traces;
 
 pub use engine::run;
 pub use ours::Ours;
+pub use restart::restart;
 pub use rivals::{Rival, Rule};
 pub use traces::{Tape, clusters};
 

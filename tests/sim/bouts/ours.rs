@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdcc::coordinator::events::{
     Action, AgentHello, Demand, Drain, Ending, Event, Grant, HostKind, LoadReport, Purpose, Want, WorkerHello,
 };
+use rdcc::coordinator::kept_speeds::KeptSpeeds;
 use rdcc::coordinator::moment::Moment;
 use rdcc::coordinator::rules::Rules;
 use rdcc::coordinator::scheduler::Scheduler;
@@ -64,6 +65,18 @@ impl Ours {
             ours.tell(Event::AgentJoined(AgentSessionId(number), hello), 0.0);
         }
         ours
+    }
+
+    /// What the farm has taught so far, as a coordinator writes it down when it ends.
+    pub fn learned(&self) -> Vec<u8> {
+        self.scheduler.kept_speeds().pack()
+    }
+
+    /// Starts with what an earlier life wrote down.
+    pub fn recall(mut self, learned: &[u8]) -> Self {
+        let kept = KeptSpeeds::unpack(learned).expect("whole");
+        self.tell(Event::SpeedsKept(kept), 0.0);
+        self
     }
 
     fn tell(&mut self, event: Event, now: f64) -> Placed {
