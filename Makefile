@@ -1,6 +1,6 @@
 # `make demo` shows rdcc at work, `make test` runs every test. Both install what they need (Debian) and clean up.
 
-.PHONY: all demo test check deny unit prove matrix replay systems soak armv7 static clean
+.PHONY: all demo test check deny unit prove fuzz matrix replay systems soak armv7 static clean
 
 all:
 	scripts/prepare.sh build
@@ -37,6 +37,11 @@ prove:
 	RDCC_SCAN_TREES=$(TREES) RDCC_SCAN_CASES=all RDCC_SCAN_HEADERS=all RDCC_SCAN_KERNEL='$(KERNEL)' \
 		cargo test --release --test it includes:: -- --nocapture
 	PROPTEST_CASES=100000 cargo test --release --test it fuzz::
+
+# Readers of foreign bytes under libFuzzer, TIME seconds each: eleven hours. `make fuzz TARGET="scan reducer" TIME=60`.
+TIME ?= 3600
+fuzz:
+	scripts/fuzz.sh $(TIME) $(TARGET)
 
 # Some 500 kinds of commands, five ways each, against the local compiler; `make test` runs every tenth, in one way.
 # `make matrix ROWS=-fanalyzer` takes those that contain that.

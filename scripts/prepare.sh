@@ -5,6 +5,7 @@
 #   scripts/prepare.sh demo    and what the demo runs
 #   scripts/prepare.sh bench   and what the benchmarks compare with
 #   scripts/prepare.sh deny    what `make deny` runs, built by cargo: two minutes, once on a machine
+#   scripts/prepare.sh fuzz    what `make fuzz` runs, likewise
 #   scripts/prepare.sh wanted COMMAND-OR-FILE PACKAGE...   what is named
 # On another system it names what is missing and goes on: the tests say what they skip.
 set -eu
@@ -30,6 +31,7 @@ packages() {
 	wanted /usr/include/stdio.h libc6-dev
 	case $1 in build | deny) return 0 ;; esac
 	wanted g++ g++
+	[ "$1" = fuzz ] && return 0
 	wanted arm-linux-gnueabi-gcc gcc-arm-linux-gnueabi
 	wanted arm-linux-gnueabi-g++ g++-arm-linux-gnueabi
 	wanted /usr/arm-linux-gnueabi/include/stdio.h libc6-dev-armel-cross
@@ -59,10 +61,11 @@ cargo_command() { # NAME VERSION
 cargo_commands() {
 	case $1 in
 	deny) cargo_command deny 0.20.2 ;;
+	fuzz) cargo_command fuzz 0.13.2 ;;
 	esac
 }
 
-task=${1:?usage: scripts/prepare.sh build|test|demo|bench|deny|wanted COMMAND-OR-FILE PACKAGE...}
+task=${1:?usage: scripts/prepare.sh build|test|demo|bench|deny|fuzz|wanted COMMAND-OR-FILE PACKAGE...}
 if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
 	echo "prepare: cargo is in ~/.cargo/bin; put that on PATH" >&2
 	exit 1

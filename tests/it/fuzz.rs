@@ -1,7 +1,7 @@
 //! Bytes and words of any kind: what parses them ends with a value or a refusal, and never panics.
 //!
 //! Bounded here; `PROPTEST_CASES=100000 cargo test --test it fuzz` goes on for longer. The scanner has its own
-//! (`includes::mutations`).
+//! (`includes::mutations`). What holds beyond that is said in `fuzz/src`, and tried with a fuzzer's help (`make fuzz`).
 
 use std::ffi::OsString;
 use std::io::{self, Read};

@@ -3,6 +3,7 @@
 mod cluster;
 mod commands;
 mod coordinator;
+mod corpus;
 mod fuzz;
 mod golden;
 mod includes;

@@ -114,7 +114,7 @@ fn rust_files(below: &Path, found: &mut Vec<PathBuf>) {
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for below in ["src", "tests", "benches"] {
+    for below in ["src", "tests", "benches", "fuzz/src"] {
         let below = root.join(below);
         if below.is_dir() {
             rust_files(&below, &mut files);

@@ -183,7 +183,7 @@ impl<'a> Section<'a> {
                 let allowed: Vec<String> = self.keys.iter().map(|k| format!("`{k}`")).collect();
                 return Err(DefinitionError::UnknownKey {
                     line: line_at(self.text, key.span().start),
-                    key: key.get_ref().to_string(),
+                    key: in_one_line(key.get_ref()),
                     allowed: allowed.join(", "),
                 });
             }
@@ -237,8 +237,8 @@ impl<'a> Section<'a> {
         DefinitionError::Value {
             line: line_at(self.text, start),
             key: key.to_owned(),
-            found,
-            expected: expected.into(),
+            found: in_one_line(&found),
+            expected: in_one_line(&expected.into()),
         }
     }
 
@@ -246,10 +246,19 @@ impl<'a> Section<'a> {
         DefinitionError::Value {
             line: line_at(self.text, item.span().start),
             key: key.to_owned(),
-            found,
+            found: in_one_line(&found),
             expected: expected.to_owned(),
         }
     }
+}
+
+/// Returns a text of the file's as an error shows it: in one line, whatever was written.
+fn in_one_line(text: &str) -> String {
+    let shown = text.chars().map(|c| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    });
+    shown.collect()
 }
 
 fn kind_of(value: Value<'_>) -> String {

@@ -120,6 +120,11 @@ fn errors_name_line_key_and_what_is_allowed() {
             "HEADdescription = \"a\\nb\"\n",
             "line 3: `description` cannot be text of several lines",
         ),
+        (
+            "HEAD[[variant]]\nhost = \"am\\nd64\"\n",
+            "line 4: `host` cannot be `am\\nd64`: one of",
+        ),
+        ("HEAD\"a\\nb\" = 1\n", "line 3: unknown key `a\\nb`; allowed"),
     ];
     for (text, expected) in cases {
         let text = text.replace("HEAD", head);
