@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::process;
-use super::sandbox::{Mode, SandboxError, SandboxSettings, landlock_version, modes, start_with};
+use super::sandbox::{Mode, SandboxError, SandboxSettings, landlock_is_enough, landlock_version, modes, start_with};
 use crate::job::{Terminal, Usage};
 
 /// Trial jobs, of which the median counts: enough to be off the first one's cold caches.
@@ -310,7 +310,10 @@ fn delegated(group: &Path, controller: &str) -> State {
 /// Walls behind the name spaces. Nothing depends on them.
 fn second_walls() -> Vec<Finding> {
     let landlock = match landlock_version() {
-        Ok(_) => State::Yes,
+        Ok(version) if landlock_is_enough(version) => State::Yes,
+        Ok(version) => State::No(format!(
+            "the kernel has version {version} of it, and version 2 is needed"
+        )),
         Err(error) => State::No(error.to_string()),
     };
     vec![
@@ -323,8 +326,8 @@ fn second_walls() -> Vec<Finding> {
         finding(
             "landlock",
             landlock,
-            "jobs could be kept from files a second time",
-            "use Linux 5.13 or later with CONFIG_SECURITY_LANDLOCK=y and `landlock` in lsm=",
+            "jobs are tied to the files below their root a second time",
+            "use Linux 5.19 or later with CONFIG_SECURITY_LANDLOCK=y and `landlock` in lsm=",
         ),
     ]
 }

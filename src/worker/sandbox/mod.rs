@@ -25,7 +25,7 @@ mod running;
 mod upper;
 mod wire;
 
-pub use landlock::landlock_version;
+pub use landlock::{is_enough as landlock_is_enough, landlock_version};
 pub use launcher::{Launcher, modes, start, start_with};
 pub use running::{KillSwitch, Running};
 pub use upper::{Change, ChangeKind, UpperDir};

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::ffi::OsStringExt;
 
 use rdcc::job::Status;
+use rdcc::worker::sandbox::{landlock_is_enough, landlock_version};
 
 use super::world::{EVERY_WAY, USER_SPACES};
 use crate::sandbox_test;
@@ -42,6 +43,18 @@ sandbox_test!(
     EVERY_WAY,
     |world| async move {
         world.probe(&["filter"]).await;
+    }
+);
+
+sandbox_test!(
+    a_job_is_tied_to_its_root_and_free_below_it,
+    EVERY_WAY,
+    |world| async move {
+        if landlock_version().is_ok_and(landlock_is_enough) {
+            world.probe(&["tied"]).await;
+        } else {
+            println!("skipped: no Landlock here");
+        }
     }
 );
 

@@ -92,6 +92,19 @@ static int filtered_calls_fail(void) {
     return 0;
 }
 
+/* Of Landlock there is nothing to be seen but its answers; without it this one is EPERM, or none. */
+static int tied_to_the_root(void) {
+    errno = 0;
+    if (allowed(mknod("/tmp/removed", S_IFCHR | 0600, makedev(0, 0)))) return 2;
+    if (errno != EACCES) return 3;
+    if (mkdir("/tmp/a", 0777) || mkdir("/tmp/b", 0777)) return 4;
+    int file = open("/tmp/a/x", O_RDWR | O_CREAT, 0666);
+    if (file < 0 || ftruncate(file, 10) || close(file)) return 5;
+    if (link("/tmp/a/x", "/tmp/b/y") || rename("/tmp/a/x", "/tmp/b/z") || symlink("z", "/tmp/b/l")) return 6;
+    if (mkfifo("/tmp/b/f", 0666) || unlink("/tmp/b/l") || rmdir("/tmp/a")) return 7;
+    return 0;
+}
+
 static int privileged_calls_fail(void) {
     if (geteuid() == 0 || getuid() == 0) return 2;
     if (allowed(mount("none", "/tmp", "tmpfs", 0, NULL))) return 3;
@@ -145,6 +158,7 @@ int main(int argc, char **argv) {
     if (named("signals", argv)) return signals_as_new();
     if (named("privileges", argv)) return privileged_calls_fail();
     if (named("filter", argv)) return filtered_calls_fail();
+    if (named("tied", argv)) return tied_to_the_root();
     if (named("who", argv)) {
         char host[200];
         gethostname(host, sizeof host);

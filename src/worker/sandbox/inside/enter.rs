@@ -22,6 +22,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
+use super::super::landlock::landlock_version;
 use super::super::wire::Setup;
 use super::super::{JobUser, Mode};
 use super::calls::{self, Signals};
@@ -52,6 +53,8 @@ pub(super) struct Template {
     pub(super) proc_options: Option<&'static CStr>,
     /// Whether a limit on processes counts this launcher's job alone.
     pub(super) process_count: ProcessCount,
+    /// Version of the kernel's Landlock interface; 0 without.
+    pub(super) landlock: u32,
     /// `/dev/null`.
     pub(super) null: OwnedFd,
     /// Readable when a child has ended.
@@ -120,6 +123,7 @@ pub(super) fn enter(setup: &Setup) -> Result<Template, Failure> {
         } else {
             ProcessCount::WholeNode
         },
+        landlock: landlock_version().unwrap_or(0),
         null: rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Bits::empty())
             .at("opening `/dev/null`")?,
         ended: calls::child_signal().at("watching for the end of jobs")?,

@@ -17,6 +17,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::super::channel::send_all;
 use super::super::filter::{self, Instruction};
+use super::super::landlock;
 use super::super::wire::{Event, Job, Program};
 use super::calls::{self, Signals, Strings};
 use super::enter::{ProcessCount, Template, become_user};
@@ -186,6 +187,7 @@ fn become_job(
     rustix::process::umask(Bits::from_raw_mode(job.umask & 0o777));
     rustix::process::chdir(cwd.as_c_str()).at("entering the working directory")?;
     calls::set_signals(Signals::Open);
+    landlock::confine(template.landlock, c"/").at("tying to the root")?;
     calls::filter_calls(filter).at("filtering system calls")
 }
 
