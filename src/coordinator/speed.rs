@@ -47,6 +47,10 @@ const LOG_BOUND: f64 = 14.0;
 /// The longest work that is reckoned with; longer is as good as for ever.
 pub(super) const WORK_MOST: Duration = Duration::from_secs(24 * 3600);
 
+/// Jobs that what an earlier life learned counts as: a machine that was replaced under its name is not to fall back to its
+/// predecessor's speed whenever it is idle.
+const KEPT_JOBS: u32 = 4;
+
 /// Bands of occupancy below "all slots in use".
 pub(super) const BANDS: usize = 3;
 
@@ -219,7 +223,7 @@ impl Speed {
         for (band, kept) in speed.bands.iter_mut().zip(usual.bands) {
             band.mean = from_kept(kept).clamp(-LOG_BOUND, LOG_BOUND);
         }
-        speed.jobs = usual.jobs;
+        speed.jobs = usual.jobs.min(KEPT_JOBS);
         speed.note_level();
         speed
     }

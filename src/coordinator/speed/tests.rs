@@ -158,3 +158,39 @@ fn numbers_stay_finite_whatever_is_fed_in() {
         assert!(pace.wall(Duration::from_secs(1), speed.log(1)) > Duration::ZERO);
     }
 }
+
+impl Farm {
+    /// The same workers in the coordinator's next life.
+    fn restarted(self) -> Self {
+        let mut pace = Pace::default();
+        let recalled = self.workers.into_iter().map(|(real, speed)| {
+            let speed = Speed::recalled(speed.usual().expect("it was learned"), at(0));
+            pace.add(&speed);
+            (real, speed)
+        });
+        let workers = recalled.collect();
+        Self { pace, workers, jobs: 0 }
+    }
+}
+
+#[test]
+fn what_is_recalled_is_believed_and_soon_corrected_for_a_machine_that_was_replaced() {
+    let mut farm = Farm::new(&[(1000, 4.0), (1000, 1.0), (1000, 1.0)]);
+    for _ in 0..100 {
+        (0..3).for_each(|worker| farm.run(worker, 0.3, 1.0));
+    }
+    let before = farm.told(0) / farm.told(1);
+    let mut farm = farm.restarted();
+    close(farm.told(0) / farm.told(1), before, 0.1);
+
+    farm.workers[0].0 = 0.5;
+    for _ in 0..10 {
+        (0..3).for_each(|worker| farm.run(worker, 0.3, 1.0));
+    }
+    close(farm.told(0) / farm.told(1), 0.5, 0.2);
+    for (_, speed) in &mut farm.workers {
+        speed.rest(&mut farm.pace, at(farm.jobs + 300));
+    }
+    let idle = farm.told(0) / farm.told(1);
+    assert!(idle < 1.1, "{idle}: as fast as its predecessor after a rest");
+}
