@@ -73,18 +73,23 @@ fn what_is_known_to_end_sooner_here_runs_here_unless_that_is_switched_off() {
         farm.start_worker("n1", 2);
         farm.push();
         farm.write("a.c", "int a;\n");
-        farm.must(anywhere(&farm, &["-c", "a.c"]));
-        assert_eq!(farm.stats()["remote"], 1, "nobody knows it: {}", farm.logs());
-        let again = || {
+        let ends_sooner_here = || {
             farm.must(anywhere(&farm, &["-c", "a.c"]));
             let stats = farm.stats();
             stats["local_by_reason"].get("faster_here").is_some()
         };
+        // Here or there, while the node gets its toolchain; not for a reason that would have to be known.
+        assert!(
+            !ends_sooner_here(),
+            "nobody knows it: {:#} {}",
+            farm.stats(),
+            farm.logs()
+        );
         if share {
             // Not at once where other programs keep this machine's cores: then it does not end sooner here.
-            wait_for("a run here", || again().then_some(()));
+            wait_for("a run here", || ends_sooner_here().then_some(()));
         } else {
-            assert!(!(0..3).any(|_| again()), "{:#}", farm.stats());
+            assert!(!(0..3).any(|_| ends_sooner_here()), "{:#}", farm.stats());
         }
     }
 }
