@@ -42,7 +42,7 @@ fn main() {
         "{:34} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
         "", "bound", "list", "least", "icecream", "pow*free", "rdcc"
     );
-    let rows: [(&str, Cluster, Tape, usize); 9] = [
+    let rows: [(&str, Cluster, Tape, usize); 11] = [
         ("8 x 1.0 (16 slots), net/", clusters::equal, Tape::NET, 1),
         ("8 x 1.0 (16 slots), long", clusters::equal, Tape::LONG, 1),
         ("mixed (20 slots), net/", clusters::mixed, Tape::NET, 1),
@@ -50,6 +50,8 @@ fn main() {
         ("mixed in trouble, net/", || clusters::troubled(6.0), Tape::NET, 1),
         ("mixed in trouble, long", || clusters::troubled(25.0), Tape::LONG, 1),
         ("two builds on mixed, long", clusters::mixed, Tape::LONG, 2),
+        ("6 of 2 x 2.0 and 4 x 0.5, net/", clusters::big_little, Tape::NET, 1),
+        ("6 of 2 x 2.0 and 4 x 0.5, long", clusters::big_little, Tape::LONG, 1),
         ("32 x 1.0 (128 slots), long", clusters::large, Tape::LONG, 1),
         ("mixed, all said to be 1.0, long", clusters::mislabelled, Tape::LONG, 1),
     ];

@@ -130,6 +130,7 @@ async fn job(launcher: &Launcher, layer: &Path) -> Result<Duration, Box<dyn Erro
             output_bytes: 64 << 20,
             text_bytes: 1 << 20,
         },
+        cpus: None,
         make_dirs: Vec::new(),
         writable_dirs: Vec::new(),
         outputs: Vec::new(),

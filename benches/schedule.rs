@@ -64,6 +64,7 @@ impl Farm {
                 address: "127.0.0.1:1".into(),
                 slots: 2 + (number % 7) as u32,
                 power_milli: 250 * (1 + (number % 13) as u32),
+                cores: Vec::new(),
                 host_kind: HostKind("x".into()),
                 memory_bytes: 1 << 30,
                 sandbox: String::new(),

@@ -39,6 +39,15 @@ number_id! {
     WorkerSessionId
 }
 
+/// Which group of a worker's cores, counted from the fastest. A worker whose cores are alike has one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct CoreGroupId(pub u8);
+
+impl CoreGroupId {
+    /// Most groups of one worker: phones have three.
+    pub const GROUPS_MAX: usize = 8;
+}
+
 /// A toolchain's identity: the digest of its manifest (DESIGN: same files, same identity, on any machine).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ToolchainId(pub Digest);

@@ -27,6 +27,15 @@ pub struct Cluster {
     pub jobs: Vec<Job>,
 }
 
+/// Cores of one speed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cores {
+    /// Jobs on them at one time.
+    pub slots: u32,
+    /// Speed of one of these slots.
+    pub power: f64,
+}
+
 /// A machine with a worker.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Node {
@@ -44,6 +53,8 @@ pub struct Node {
     pub power: f64,
     /// The same as learned from jobs that ran there, with all slots in use; absent until some did.
     pub learned_power: Option<f64>,
+    /// Its cores where they are of different speed, the fastest first; `power` is then the mean of their slots.
+    pub cores: Vec<Cores>,
     /// What its toolchains must run on.
     pub host_kind: String,
     /// What isolates its jobs.

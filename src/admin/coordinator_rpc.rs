@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::cluster::{Cluster, ConnectedAgent, Job, Node, NodeToolchain, Toolchain};
+use super::cluster::{Cluster, ConnectedAgent, Cores, Job, Node, NodeToolchain, Toolchain};
 use super::{Context, FAILED, Failure, UNREACHABLE};
 use crate::digest::{Digest, Hasher};
 use crate::exchange::Complaint;
@@ -330,6 +330,7 @@ fn node(worker: wire::WorkerStatus) -> Result<Node, WireError> {
         busy: worker.busy,
         power: f64::from(worker.power_milli) / 1000.0,
         learned_power: (worker.learned_milli > 0).then(|| f64::from(worker.learned_milli) / 1000.0),
+        cores: worker.cores.iter().map(cores).collect(),
         host_kind: worker.host_kind,
         sandbox: worker.sandbox,
         toolchains: worker
@@ -343,6 +344,13 @@ fn node(worker: wire::WorkerStatus) -> Result<Node, WireError> {
         version: worker.version,
         note: worker.note,
     })
+}
+
+fn cores(group: &wire::CoreGroup) -> Cores {
+    Cores {
+        slots: group.slots,
+        power: f64::from(group.power_milli) / 1000.0,
+    }
 }
 
 fn node_toolchain(state: wire::ToolchainState) -> Result<NodeToolchain, WireError> {

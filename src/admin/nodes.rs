@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::cluster::{Cluster, Toolchain};
+use super::cluster::{Cluster, Cores, Node, Toolchain};
 use super::table::{Side, Table, bytes, span};
 use crate::exchange::AgentReport;
 use crate::ids::ToolchainId;
@@ -88,6 +88,12 @@ fn after_comma(note: &str) -> String {
     }
 }
 
+/// Writes something about each group of a node's cores; `None` when they are alike.
+fn of_each(node: &Node, between: &str, write: impl Fn(&Cores) -> String) -> Option<String> {
+    let written: Vec<String> = node.cores.iter().map(write).collect();
+    (!written.is_empty()).then(|| written.join(between))
+}
+
 pub(super) fn nodes(cluster: &Cluster, names: &Names) -> String {
     use Side::{Left, Right};
     let mut table = Table::new(&[
@@ -115,8 +121,8 @@ pub(super) fn nodes(cluster: &Cluster, names: &Names) -> String {
             node.name.clone(),
             node.state.clone(),
             node.busy.to_string(),
-            node.slots.to_string(),
-            format!("{:.2}", node.power),
+            of_each(node, "+", |cores| cores.slots.to_string()).unwrap_or_else(|| node.slots.to_string()),
+            of_each(node, "/", |cores| format!("{:.2}", cores.power)).unwrap_or_else(|| format!("{:.2}", node.power)),
             node.learned_power
                 .map(|power| format!("{power:.2}"))
                 .unwrap_or_default(),
@@ -173,7 +179,7 @@ pub(super) fn jobs(cluster: Option<&Cluster>, names: &Names, agent: Option<&Agen
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::cluster::{Job, Node, NodeToolchain};
+    use crate::admin::cluster::{Job, NodeToolchain};
     use crate::digest::Digest;
 
     fn cluster() -> Cluster {
@@ -185,6 +191,7 @@ mod tests {
             slots: 2,
             busy: 1,
             power: 0.25,
+            cores: Vec::new(),
             learned_power: Some(0.31),
             host_kind: "armv7-linux".into(),
             sandbox: "namespaces".into(),

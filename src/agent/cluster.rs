@@ -136,6 +136,7 @@ impl Cluster {
         let run = link.run(LinkRun {
             grant: grant.grant,
             token,
+            cores: grant.cores,
             spec: job.spec.clone(),
             inputs: job.inputs.refs.clone(),
             content: job.inputs.content.clone(),

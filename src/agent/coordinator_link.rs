@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::toolchain_resolve::{DefinitionSource, Told};
-use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, ToolchainId};
 use crate::job::{Refusal, RefusalKind, RunReport, Variants};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::tasks::Tasks;
@@ -328,6 +328,8 @@ pub struct GrantHeld {
     pub purpose: Purpose,
     /// The variant that a job has to run on here; none when it is the toolchain itself.
     pub stand_in: Option<StandIn>,
+    /// The cores of the worker that it is for.
+    pub cores: CoreGroupId,
     token: Vec<u8>,
     void: watch::Receiver<Option<Void>>,
     ending: Ending,

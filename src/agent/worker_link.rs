@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::inputs::{InputRef, InputTable};
 use self::jobs::Assembly;
 use crate::digest::Digest;
-use crate::ids::{AgentSessionId, GrantId, JobId, Name};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId, JobId, Name};
 use crate::job::{Input, JobSpec, Outcome, Refusal};
 use crate::protocol::convert::Compress;
 use crate::runtime::tasks::Tasks;
@@ -56,6 +56,8 @@ pub struct LinkRun {
     pub grant: GrantId,
     /// Proof of the grant.
     pub token: Vec<u8>,
+    /// The cores of the worker that it is for.
+    pub cores: CoreGroupId,
     /// The job; [`JobSpec::inputs`] is ignored.
     pub spec: JobSpec,
     /// The job's inputs, in any order.

@@ -18,6 +18,7 @@ use rdcc::trust::credentials::{self, Credentials};
 use rdcc::trust::enrolment_rpc;
 use rdcc::trust::identity::Role;
 use rdcc::trust::join_string::JoinString;
+use rdcc::worker::cores::CpuList;
 use rdcc::worker::doctor;
 use rdcc::worker::node::Node;
 use rdcc::worker::sandbox::{self, JobUser, SandboxSettings};
@@ -146,6 +147,14 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Returns the processors that this program may use; the first alone when the kernel does not say.
+fn processors() -> CpuList {
+    let allowed = rustix::thread::sched_getaffinity(None).ok();
+    let numbers =
+        (0..=CpuList::HIGHEST).filter(|cpu| allowed.as_ref().is_some_and(|set| set.is_set(usize::from(*cpu))));
+    CpuList::new(numbers).unwrap_or_else(|| CpuList::only(0))
+}
+
 /// Joins a farm as a worker, under the name that this worker will have.
 fn join(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Some(Action::Join { host, token }) = &arguments.action else {
@@ -195,7 +204,7 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
     };
     let machine = Machine {
         host_name: host_name(),
-        processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u32),
+        processors: processors(),
     };
     let given = Given {
         coordinator: arguments.coordinator,

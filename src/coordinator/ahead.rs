@@ -7,18 +7,20 @@
 use super::events::{Action, Demand, VoidReason};
 use super::grants::{GrantState, Spare};
 use super::scheduler::Scheduler;
+use super::speed::Spot;
 use super::timers::Timer;
-use crate::ids::{AgentSessionId, GrantId, WorkerSessionId};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId, WorkerSessionId};
 
 impl Scheduler {
-    /// Calls back one of the places held ahead of need on a worker: of the agent that holds the most. Returns whether
-    /// there was one.
-    pub(super) fn recall_from(&mut self, id: WorkerSessionId) -> bool {
+    /// Calls back one of the places held ahead of need on a worker, on these cores: of the agent that holds the most.
+    /// Returns whether there was one.
+    pub(super) fn recall_from(&mut self, id: WorkerSessionId, cores: CoreGroupId) -> bool {
         let Some(worker) = self.workers.get(&id) else {
             return false;
         };
         let held = worker.spares.iter().filter_map(|grant| {
-            let agent = self.agents.get(&self.grants.get(grant)?.agent?)?;
+            let record = self.grants.get(grant).filter(|record| record.cores == cores)?;
+            let agent = self.agents.get(&record.agent?)?;
             Some((agent.share.held_milli(), *grant))
         });
         let Some((_, grant)) = held.max() else { return false };
@@ -76,9 +78,11 @@ impl Scheduler {
         let wall = typical.map(|supply| {
             let work = record.demand.work.unwrap_or_else(|| supply.typical_work());
             let speed = record.scope.and_then(|scope| worker.speeds.get(&scope));
-            supply
-                .pace
-                .wall(work, speed.map_or(0.0, |speed| speed.log(record.occupancy)))
+            let spot = Spot {
+                occupancy: record.occupancy,
+                cores: record.cores,
+            };
+            supply.pace.wall(work, speed.map_or(0.0, |speed| speed.log(spot)))
         });
         let agent = record.agent.and_then(|agent| self.agents.get(&agent));
         let route = agent.and_then(|agent| agent.routes.get(&record.worker)).copied();

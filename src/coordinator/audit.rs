@@ -105,6 +105,13 @@ impl Scheduler {
             check(grants.len() <= slots.max(adopted) + adopted, || {
                 format!("worker {id} is oversold: {} grants, {slots} slots", grants.len())
             })?;
+            for (cores, taken) in worker.cores.taken() {
+                let of_group = |grant: &&GrantId| self.grants.get(grant).is_some_and(|record| record.cores == cores);
+                let counted = grants.iter().filter(of_group).count();
+                check(counted == taken as usize, || {
+                    format!("worker {id}: {taken} slots of {cores:?} are taken, by {counted} grants")
+                })?;
+            }
             check(self.names.get(&worker.hello.name) == Some(id), || {
                 format!("worker {id} has lost its name")
             })?;
@@ -181,7 +188,7 @@ impl Scheduler {
                         })?;
                         let (class, speed) = (worker.class(self.now), worker.speeds.get(scope));
                         let listing = class.zip(speed);
-                        let listing = listing.map(|(class, speed)| Listing::new(class, speed, worker.jobs() + 1));
+                        let listing = listing.map(|(class, speed)| Listing::new(class, speed, worker.next_spot()));
                         check(speed.is_some(), || format!("nobody knows how fast {id} is"))?;
                         stand.extend(listing.map(|listing| (listing, *id)));
                     }

@@ -21,7 +21,7 @@ use super::rules::Rules;
 use super::scheduler::Scheduler;
 use super::speeds_file::SpeedsFile;
 use super::view::ClusterView;
-use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::Refusal;
 use crate::protocol::token::{GrantKey, GrantedJob};
 use crate::runtime::tasks::Tasks;
@@ -81,6 +81,8 @@ pub struct Place {
     pub purpose: Purpose,
     /// What it is to be run with instead of the toolchain that was wanted.
     pub run_as: Option<RunAs>,
+    /// On which of the worker's cores.
+    pub cores: CoreGroupId,
 }
 
 /// A variant to run a job on, with what people want to know of it.
@@ -449,6 +451,7 @@ impl Driver {
             valid: self.rules.grant_valid_for(grant.purpose),
             power_milli: grant.power_milli,
             purpose: grant.purpose,
+            cores: grant.cores,
             run_as: grant.run_as.map(|stand_in| RunAs {
                 stand_in,
                 host_kind: worker.host_kind.clone(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::kept_speeds::KeptSpeeds;
-use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind, RunReport, Variants};
 use crate::toolchains::definition::Certify;
 
@@ -145,6 +145,9 @@ pub struct WorkerHello {
     pub slots: u32,
     /// One slot against one reference core, in thousandths.
     pub power_milli: u32,
+    /// Its cores where they are of different speed, the fastest first: `slots` is their sum, `power_milli` the mean of
+    /// all slots. Empty: they are alike.
+    pub cores: Vec<CoreGroup>,
     /// What its toolchains must run on.
     pub host_kind: HostKind,
     /// Installed memory.
@@ -161,6 +164,15 @@ pub struct WorkerHello {
     pub running: Vec<GrantId>,
     /// What it was last told.
     pub drain: Drain,
+}
+
+/// Cores of one speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoreGroup {
+    /// Jobs on them at one time.
+    pub slots: u32,
+    /// One of these slots against one reference core, in thousandths.
+    pub power_milli: u32,
 }
 
 /// Whether a worker gets jobs.
@@ -250,6 +262,8 @@ pub struct Grant {
     pub toolchain: ToolchainId,
     /// What it is to be run with instead.
     pub run_as: Option<StandIn>,
+    /// On which of the worker's cores.
+    pub cores: CoreGroupId,
     /// Speed of the slot, thousandths of a reference core.
     pub power_milli: u32,
     /// What it was wanted for.

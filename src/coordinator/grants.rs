@@ -11,9 +11,10 @@ use super::events::{Action, Demand, Ending, Grant, Purpose, VoidReason};
 use super::moment::Moment;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
+use super::speed::Spot;
 use super::timers::Timer;
 use super::workers::Holding;
-use crate::ids::{AgentSessionId, GrantId, RequestId, ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::RefusalKind;
 
 /// A grant that has not ended.
@@ -28,6 +29,8 @@ pub(super) struct GrantRecord {
     pub scope: Option<Scope>,
     /// What it is run with there: the toolchain that was wanted, or who stands in for it.
     pub tool: Option<ToolchainId>,
+    /// On which of the worker's cores; taken there for as long as it takes a slot.
+    pub cores: CoreGroupId,
     pub given: Moment,
     /// Power of the slot, as it was booked.
     pub power_milli: u32,
@@ -70,8 +73,14 @@ pub(super) enum GrantState {
 }
 
 impl Scheduler {
-    /// Gives a want a slot of a worker that has one open.
-    pub(super) fn give(&mut self, id: AgentSessionId, request: RequestId, worker_id: WorkerSessionId) {
+    /// Gives a want a slot of a worker that has one open, on these of its cores.
+    pub(super) fn give(
+        &mut self,
+        id: AgentSessionId,
+        request: RequestId,
+        worker_id: WorkerSessionId,
+        cores: CoreGroupId,
+    ) {
         let waiting = self.agents.get(&id).and_then(|agent| agent.waiting.get(&request));
         let Some(waiting) = waiting.cloned() else { return };
         let scope = waiting.scope;
@@ -86,15 +95,20 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(&worker_id) else {
             return;
         };
+        let spot = Spot {
+            occupancy: worker.jobs() + 1,
+            cores,
+        };
         let speed = worker.speeds.get(&scope);
         let supply = self.supplies.get(&scope);
         let told = speed
             .zip(supply)
-            .map(|(speed, supply)| supply.pace.told_milli(speed.log(worker.jobs() + 1)));
+            .map(|(speed, supply)| supply.pace.told_milli(speed.log(spot)));
         let power_milli = told.unwrap_or(worker.hello.power_milli);
         let purpose = waiting.purpose;
         let memory_bytes = waiting.demand.memory_bytes.unwrap_or(0);
         worker.grants.insert(grant);
+        worker.cores.take(cores);
         worker.health.given(grant);
         worker.memory_promised_bytes = worker.memory_promised_bytes.saturating_add(memory_bytes);
         // Booked before the want is taken, so that the build's account is never empty in between.
@@ -114,6 +128,7 @@ impl Scheduler {
             worker: worker_id,
             scope: Some(scope),
             tool: Some(tool),
+            cores,
             given: self.now,
             power_milli,
             state: GrantState::Given,
@@ -147,6 +162,7 @@ impl Scheduler {
             worker: worker_id,
             toolchain: scope.toolchain(),
             run_as,
+            cores,
             power_milli,
             purpose,
         }));
@@ -283,6 +299,7 @@ impl Scheduler {
         }
         if let Some(worker) = self.workers.get_mut(&record.worker) {
             worker.grants.remove(&grant);
+            worker.cores.give_back(record.cores);
             worker.spares.remove(&grant);
             worker.ends.remove(&(record.ends, grant));
             worker.health.ended(grant);

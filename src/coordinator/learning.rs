@@ -9,7 +9,7 @@ use super::grants::{GrantRecord, GrantState, Spare};
 use super::moment::Moment;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
-use super::speed::{Lesson, Speed};
+use super::speed::{Lesson, Speed, Spot};
 use super::workers::Worker;
 use crate::ids::{GrantId, Name, WorkerSessionId};
 use crate::job::RunReport;
@@ -39,7 +39,10 @@ impl Scheduler {
             work,
             spread_milli: report.spread_milli.or(record.demand.spread_milli),
             wall: report.usage.wall,
-            occupancy: record.occupancy.midpoint(worker.jobs()),
+            spot: Spot {
+                occupancy: record.occupancy.midpoint(worker.jobs()),
+                cores: record.cores,
+            },
         };
         if let (Some(speed), Some(supply)) = (worker.speeds.get_mut(&scope), self.supplies.get_mut(&scope)) {
             speed.learn(&mut supply.pace, &lesson, self.now);
@@ -85,6 +88,7 @@ impl Scheduler {
         if !worker.speeds.contains_key(&scope) {
             let best_known = worker.speeds.values().max_by_key(|speed| speed.jobs());
             let speed = Speed::new(worker.hello.power_milli, worker.hello.slots, best_known, self.now);
+            let speed = speed.on(&worker.cores);
             supply.pace.add(&speed);
             worker.speeds.insert(scope, speed);
         }
@@ -94,7 +98,7 @@ impl Scheduler {
     pub(super) fn recall_speeds(&mut self, worker: &mut Worker, known: BTreeMap<Scope, Speed>) {
         for (scope, speed) in known {
             if speed.is_of(worker.hello.power_milli, worker.hello.slots) {
-                worker.speeds.insert(scope, speed);
+                worker.speeds.insert(scope, speed.on(&worker.cores));
             } else if let Some(supply) = self.supplies.get_mut(&scope) {
                 supply.pace.remove(&speed);
             }
@@ -125,6 +129,9 @@ fn overdue_lesson(record: &GrantRecord, now: Moment, occupancy: u32) -> Option<L
         work: record.demand.work?,
         spread_milli: record.demand.spread_milli,
         wall: now.since(record.begun),
-        occupancy,
+        spot: Spot {
+            occupancy,
+            cores: record.cores,
+        },
     })
 }

@@ -28,6 +28,7 @@ mod agents;
 mod ahead;
 mod audit;
 mod bound;
+mod cores;
 mod grants;
 mod health;
 mod learning;

@@ -5,9 +5,10 @@
 
 use super::events::{Action, FarmView};
 use super::scheduler::Scheduler;
+use super::speed::Spot;
 use super::timers::Timer;
 use super::workers::Worker;
-use crate::ids::AgentSessionId;
+use crate::ids::{AgentSessionId, CoreGroupId};
 
 /// A figure has changed noticeably when it differs by this part of it, in twentieths.
 const NOTICEABLE_TWENTIETHS: u64 = 1;
@@ -63,21 +64,25 @@ impl Scheduler {
         view
     }
 
-    /// Returns the speed of a worker's slots when all are in use, for the toolchain that it is fastest with.
+    /// Returns the speed of a worker's fastest slots when all are in use, for the toolchain that it is fastest with.
     fn speed_when_full(&self, worker: &Worker) -> u32 {
         let told = worker.listed.keys().filter_map(|scope| {
             let (speed, supply) = (worker.speeds.get(scope)?, self.supplies.get(scope)?);
-            Some(supply.pace.told_milli(speed.log(worker.hello.slots)))
+            let fastest = Spot {
+                occupancy: worker.hello.slots,
+                cores: CoreGroupId::default(),
+            };
+            Some(supply.pace.told_milli(speed.log(fastest)))
         });
         told.max().unwrap_or(0)
     }
 
-    /// Returns the speed of a worker's slots when all are in use, learned from the toolchain that ran there most.
+    /// Returns the mean speed of a worker's slots when all are in use, learned from the toolchain that ran there most.
     pub(super) fn learned_milli(&self, worker: &Worker) -> Option<u32> {
         let known = worker.speeds.iter().filter(|(_, speed)| speed.jobs() > 0);
         let (scope, speed) = known.max_by_key(|(_, speed)| speed.jobs())?;
         let supply = self.supplies.get(scope)?;
-        Some(supply.pace.told_milli(speed.log(worker.hello.slots)))
+        Some(supply.pace.told_milli(speed.log_when_full()))
     }
 }
 

@@ -12,9 +12,10 @@ use super::events::Purpose;
 use super::placement::{self, Choice, Need, PLACES_MAX, Places, Seat};
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
+use super::speed::Spot;
 use super::supplies::{Class, Supply};
 use super::timers::Timer;
-use crate::ids::{AgentSessionId, Name, RequestId, WorkerSessionId};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, WorkerSessionId};
 
 /// How many workers of each class are looked at, the fastest first, while few wants wait and else: with many, any slot is
 /// as good as its speed.
@@ -44,7 +45,7 @@ struct Plan {
     /// The only worker whose open slots are given out; all when there is none. Beside which slots what waits had better
     /// wait for others was found when those became open.
     only: Option<WorkerSessionId>,
-    seats: Vec<Seat<WorkerSessionId>>,
+    seats: Vec<Seat<Chair>>,
     /// Whether `seats` has the workers that are not open too.
     complete: bool,
     /// Wants that had better wait.
@@ -66,9 +67,16 @@ impl Plan {
     }
 }
 
+/// The slots of a worker that are on cores of one speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Chair {
+    worker: WorkerSessionId,
+    cores: CoreGroupId,
+}
+
 enum Step {
-    Give(AgentSessionId, RequestId, WorkerSessionId),
-    Recall(WorkerSessionId),
+    Give(AgentSessionId, RequestId, Chair),
+    Recall(Chair),
 }
 
 impl Scheduler {
@@ -99,8 +107,8 @@ impl Scheduler {
                     ..Plan::default()
                 };
                 match self.try_job(scope, supply, (id, agent, waiting), &mut plan) {
-                    Some(Step::Give(id, request, worker)) => self.give(id, request, worker),
-                    Some(Step::Recall(worker)) => drop(self.recall_from(worker)),
+                    Some(Step::Give(id, request, chair)) => self.give(id, request, chair.worker, chair.cores),
+                    Some(Step::Recall(chair)) => drop(self.recall_from(chair.worker, chair.cores)),
                     None => {}
                 }
             }
@@ -179,11 +187,11 @@ impl Scheduler {
             _ => self.next_job(scope, supply, plan),
         };
         match step {
-            Some(Step::Give(agent, request, worker)) => {
-                self.give(agent, request, worker);
+            Some(Step::Give(agent, request, chair)) => {
+                self.give(agent, request, chair.worker, chair.cores);
                 true
             }
-            Some(Step::Recall(worker)) => self.recall_from(worker),
+            Some(Step::Recall(chair)) => self.recall_from(chair.worker, chair.cores),
             None => false,
         }
     }
@@ -201,8 +209,8 @@ impl Scheduler {
                         continue;
                     };
                     let allowed = fastest.iter().find(|worker| !self.is_avoided(waiting, worker));
-                    if let Some(worker) = allowed {
-                        return Some(Step::Give(id, ticket.request, *worker));
+                    if let Some(chair) = allowed.and_then(|worker| self.next_chair(*worker)) {
+                        return Some(Step::Give(id, ticket.request, chair));
                     }
                 }
             }
@@ -220,7 +228,7 @@ impl Scheduler {
         let queue = supply.queue(Purpose::Job);
         if plan.seats.is_empty() {
             plan.seats = match plan.only {
-                Some(id) => self.seat(scope, supply, id).into_iter().collect(),
+                Some(id) => self.seats_of(scope, supply, id),
                 None => self.seats(scope, supply, Class::Open),
             };
         }
@@ -264,8 +272,8 @@ impl Scheduler {
             // What was worked out for other jobs did not reckon with this one.
             (plan.seats, plan.complete) = (Vec::new(), false);
             return match class {
-                Class::Open => Some(Step::Give(id, request, worker)),
-                Class::Spare => Some(Step::Recall(worker)),
+                Class::Open => Some(Step::Give(id, request, self.next_chair(worker)?)),
+                Class::Spare => Some(Step::Recall(self.spare_chair(worker)?)),
                 Class::Taken => None,
             };
         }
@@ -275,7 +283,7 @@ impl Scheduler {
             waited: self.now.since(waiting.since).as_secs_f64(),
             behind: plan.behind,
         };
-        let transfer = |worker: &WorkerSessionId| {
+        let transfer = |Chair { worker, .. }: &Chair| {
             if self.is_avoided(waiting, worker) {
                 return None;
             }
@@ -302,14 +310,14 @@ impl Scheduler {
             plan.held.push((id, request));
             return None;
         };
-        let worker = plan.seats[seat].key;
-        let sending = transfer(&worker).unwrap_or(0.0);
+        let chair = plan.seats[seat].key;
+        let sending = transfer(&chair).unwrap_or(0.0);
         plan.seats[seat].assign(&need, sending);
         match choice {
-            Choice::Now(_) => return Some(Step::Give(id, request, worker)),
+            Choice::Now(_) => return Some(Step::Give(id, request, chair)),
             Choice::Recall(_) => {
                 plan.held.push((id, request));
-                return Some(Step::Recall(worker));
+                return Some(Step::Recall(chair));
             }
             Choice::Wait(_, until) => {
                 plan.held.push((id, request));
@@ -336,7 +344,7 @@ impl Scheduler {
         backlog + goes_on.unwrap_or(0.0)
     }
 
-    fn seats(&self, scope: Scope, supply: &Supply, class: Class) -> Vec<Seat<WorkerSessionId>> {
+    fn seats(&self, scope: Scope, supply: &Supply, class: Class) -> Vec<Seat<Chair>> {
         let look_max = match supply.jobs_waiting() {
             // Enough to prefer a worker that has the tree.
             1 if class == Class::Open => SEATS_LOOK_FEW / 2,
@@ -344,32 +352,60 @@ impl Scheduler {
             _ => SEATS_LOOK_MANY,
         };
         let listed = supply.of_class(class).take(look_max);
-        listed.filter_map(|id| self.seat(scope, supply, id)).collect()
+        listed.flat_map(|id| self.seats_of(scope, supply, id)).collect()
     }
 
-    fn seat(&self, scope: Scope, supply: &Supply, id: WorkerSessionId) -> Option<Seat<WorkerSessionId>> {
-        let worker = self.workers.get(&id)?;
-        let speed = worker.speeds.get(&scope)?;
-        let open = worker.open_slots(self.now) as usize;
-        let spare = worker.spares.len();
-        let mut places: Places = std::iter::repeat_n(0.0, (open + spare).min(PLACES_MAX)).collect();
-        for (end, grant) in &worker.ends {
-            if places.is_full() {
-                break;
+    /// Returns where the next job of a worker goes that may go to any of its cores.
+    fn next_chair(&self, worker: WorkerSessionId) -> Option<Chair> {
+        let cores = self.workers.get(&worker)?.cores.next();
+        Some(Chair { worker, cores })
+    }
+
+    /// Returns where on a worker a place is held ahead of need.
+    fn spare_chair(&self, worker: WorkerSessionId) -> Option<Chair> {
+        let spare = self.workers.get(&worker)?.spares.first()?;
+        let cores = self.grants.get(spare)?.cores;
+        Some(Chair { worker, cores })
+    }
+
+    /// Describes a worker's slots, those on cores of each speed for themselves.
+    fn seats_of(&self, scope: Scope, supply: &Supply, id: WorkerSessionId) -> Vec<Seat<Chair>> {
+        let Some(worker) = self.workers.get(&id) else {
+            return Vec::new();
+        };
+        let Some(speed) = worker.speeds.get(&scope) else {
+            return Vec::new();
+        };
+        let mut open_left = worker.open_slots(self.now);
+        let seat = |cores| {
+            let is_there = |grant: &GrantId| {
+                worker.cores.are_alike() || self.grants.get(grant).is_some_and(|record| record.cores == cores)
+            };
+            let open = worker.cores.free(cores).min(open_left);
+            open_left -= open;
+            let spare = worker.spares.iter().filter(|grant| is_there(grant)).count();
+            let ready = (open as usize + spare).min(PLACES_MAX);
+            let mut places: Places = std::iter::repeat_n(0.0, ready).collect();
+            for (end, grant) in worker.ends.iter().filter(|(_, grant)| is_there(grant)) {
+                if places.is_full() {
+                    break;
+                }
+                let left = end.since(self.now).as_secs_f64();
+                let begun = || self.grants.get(grant).map_or(self.now, |record| record.begun);
+                let late = || placement::overdue(self.now.since(begun()).as_secs_f64());
+                places.add(if left > 0.0 { left } else { late() });
             }
-            let left = end.since(self.now).as_secs_f64();
-            let begun = || self.grants.get(grant).map_or(self.now, |record| record.begun);
-            let late = || placement::overdue(self.now.since(begun()).as_secs_f64());
-            places.add(if left > 0.0 { left } else { late() });
-        }
-        Some(Seat {
-            key: id,
-            rate: supply.pace.rate(speed.log(worker.jobs() + 1)),
-            open,
-            spare,
-            places,
-            memory_now: worker.memory_for_next(),
-            memory_most: worker.hello.memory_bytes,
-        })
+            let occupancy = worker.jobs() + 1;
+            Seat {
+                key: Chair { worker: id, cores },
+                rate: supply.pace.rate(speed.log(Spot { occupancy, cores })),
+                open: open as usize,
+                spare,
+                places,
+                memory_now: worker.memory_for_next(),
+                memory_most: worker.hello.memory_bytes,
+            }
+        };
+        worker.cores.ids().map(seat).collect()
     }
 }

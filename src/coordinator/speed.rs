@@ -2,16 +2,19 @@
 //!
 //! Speed is work per second of wall time, so that a node that is throttled, swapping or busy with something else shows
 //! as slow, whatever its CPU time says. Everything is in logarithms, where a node that is twice as fast and one that is
-//! half as fast err alike. Each observation `ln(work / wall)` is the sum of three things that are learned together, each
+//! half as fast err alike. Each observation `ln(work / wall)` is the sum of four things that are learned together, each
 //! in proportion to its own uncertainty (a Kalman filter with the off-diagonal terms left out): a bias common to all
-//! workers (the agents' unit of work), the worker's level, and what running fewer jobs than slots brings it. Only
+//! workers (the agents' unit of work), the worker's level, what running fewer jobs than slots brings it, and how far the
+//! job's cores are from the worker's mean, where a worker has cores of different speed. Only
 //! ratios between workers can be learned, so levels are told as if their mean over all slots were that of the
 //! configured powers. Invariant: whatever is fed in, all numbers stay finite and within bounds.
 
 use std::time::Duration;
 
+use super::cores::Cores;
 use super::kept_speeds::{Usual, from_kept, to_kept};
 use super::moment::Moment;
+use crate::ids::CoreGroupId;
 
 /// Uncertainty of a configured power, as variance of its logarithm: wrong by a factor of 1.7 is nothing unusual.
 const CONFIGURED_VARIANCE: f64 = 0.3;
@@ -41,6 +44,8 @@ const REST_HALF_LIFE: f64 = 30.0;
 const BAND_VARIANCE: f64 = 0.01;
 /// What a nearly idle worker is assumed to be faster by, in logarithm: enough that equal workers are filled evenly.
 const IDLE_GAIN: f64 = 0.06;
+/// Uncertainty of how much faster some of a worker's cores are than others, which was configured or measured.
+const CORES_VARIANCE: f64 = 0.1;
 /// Bounds of everything: a millionth of a reference core to a million of them.
 const LOG_BOUND: f64 = 14.0;
 
@@ -60,6 +65,12 @@ struct Estimate {
     mean: f64,
     variance: f64,
 }
+
+/// Zero, and nothing to learn about it.
+const CERTAIN: Estimate = Estimate {
+    mean: 0.0,
+    variance: 0.0,
+};
 
 impl Estimate {
     /// Takes its part of a surprise; `total` is the variance of the sum it belongs to.
@@ -101,10 +112,23 @@ pub(super) struct Speed {
     usual: f64,
     drift: f64,
     bands: [Estimate; BANDS],
+    /// How much faster than the mean each group of cores was configured, and how wrong that is; certain where there is
+    /// one.
+    steps: [f64; CoreGroupId::GROUPS_MAX],
+    cores: [Estimate; CoreGroupId::GROUPS_MAX],
     heard: Moment,
     jobs: u32,
     /// Work per second of all slots together.
     full_rate: f64,
+}
+
+/// What of a worker decides how fast a job is there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Spot {
+    /// Jobs that it runs, this one included.
+    pub occupancy: u32,
+    /// Where this one is.
+    pub cores: CoreGroupId,
 }
 
 /// A job that ran, or runs, for the learning.
@@ -116,8 +140,8 @@ pub(super) struct Lesson {
     pub spread_milli: Option<u32>,
     /// Its run on the worker so far.
     pub wall: Duration,
-    /// Jobs that the worker ran meanwhile, itself included.
-    pub occupancy: u32,
+    /// Where it ran, beside how many others.
+    pub spot: Spot,
 }
 
 impl Lesson {
@@ -204,6 +228,8 @@ impl Speed {
             usual: configured + shown,
             drift: 0.0,
             bands: std::array::from_fn(band),
+            steps: [0.0; CoreGroupId::GROUPS_MAX],
+            cores: [CERTAIN; CoreGroupId::GROUPS_MAX],
             heard: now,
             jobs: 0,
             full_rate: 0.0,
@@ -226,6 +252,18 @@ impl Speed {
         speed.jobs = usual.jobs.min(KEPT_JOBS);
         speed.note_level();
         speed
+    }
+
+    /// The same on a worker with these cores. What was learned of others stands as a first guess.
+    pub fn on(mut self, cores: &Cores) -> Self {
+        if !cores.are_alike() {
+            let of_groups = self.steps.iter_mut().zip(&mut self.cores);
+            for ((step, learned), told) in of_groups.zip(cores.steps()) {
+                *step = told.clamp(-LOG_BOUND, LOG_BOUND);
+                learned.variance = CORES_VARIANCE;
+            }
+        }
+        self
     }
 
     /// Returns what is to be kept of it; `None` when nothing has been learned.
@@ -251,9 +289,17 @@ impl Speed {
         (taken < slots).then(|| (taken - 1) * BANDS / slots)
     }
 
-    /// Returns the logarithm of the speed with this many jobs. Comparable between workers of one toolchain only.
-    pub fn log(&self, occupancy: u32) -> f64 {
-        self.level.mean + self.band(occupancy).map_or(0.0, |band| self.bands[band].mean)
+    /// Returns the logarithm of the speed of a job there. Comparable between workers of one toolchain only.
+    pub fn log(&self, spot: Spot) -> f64 {
+        let few = self.band(spot.occupancy).map_or(0.0, |band| self.bands[band].mean);
+        let cores = usize::from(spot.cores.0);
+        let step = self.steps.get(cores).zip(self.cores.get(cores));
+        self.level.mean + few + step.map_or(0.0, |(told, learned)| told + learned.mean)
+    }
+
+    /// Returns the logarithm of the mean speed of its slots when all are in use.
+    pub fn log_when_full(&self) -> f64 {
+        self.level.mean
     }
 
     /// Returns the work per second of all slots together.
@@ -272,11 +318,14 @@ impl Speed {
 
     /// Learns from a job that has ended.
     pub fn learn(&mut self, pace: &mut Pace, lesson: &Lesson, now: Moment) {
-        let band = self.band(lesson.occupancy);
-        let surprise = lesson.log() - pace.bias.mean - self.log(lesson.occupancy);
+        let band = self.band(lesson.spot.occupancy);
+        let cores = usize::from(lesson.spot.cores.0);
+        let surprise = lesson.log() - pace.bias.mean - self.log(lesson.spot);
         self.wander();
         pace.bias.variance = (pace.bias.variance + BIAS_WANDER).min(BIAS_VARIANCE);
-        let others = band.map_or(0.0, |band| self.bands[band].variance) + pace.bias.variance + lesson.variance();
+        let few = band.map_or(0.0, |band| self.bands[band].variance);
+        let step = self.cores.get(cores).map_or(0.0, |learned| learned.variance);
+        let others = few + step + pace.bias.variance + lesson.variance();
         let most = CLIP * (self.level.variance + others).sqrt();
         let surprise = surprise.clamp(-most, most);
         self.drift += DRIFT_WEIGHT * (surprise - self.drift);
@@ -287,6 +336,10 @@ impl Speed {
             self.bands[band].correct(surprise, total);
             self.bands[band].variance = self.bands[band].variance.max(BAND_VARIANCE / 10.0);
         }
+        if let Some(learned) = self.cores.get_mut(cores) {
+            learned.correct(surprise, total);
+            learned.variance = learned.variance.max(step / 10.0).min(CORES_VARIANCE);
+        }
         self.move_level(pace, surprise, total);
         self.jobs = self.jobs.saturating_add(1);
         self.usual += (self.level.mean - self.usual) / f64::from(self.jobs.min(30));
@@ -295,7 +348,7 @@ impl Speed {
 
     /// Learns from a job that still runs and should long have ended.
     pub fn learn_overdue(&mut self, pace: &mut Pace, lesson: &Lesson, now: Moment) {
-        let surprise = lesson.log() - pace.bias.mean - self.log(lesson.occupancy);
+        let surprise = lesson.log() - pace.bias.mean - self.log(lesson.spot);
         let variance = lesson.variance() + RUNNING_VARIANCE;
         if surprise >= -variance.sqrt() {
             return;

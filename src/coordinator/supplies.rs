@@ -15,7 +15,7 @@ use super::fairness::Share;
 use super::queue::Queue;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
-use super::speed::{Pace, Speed, WORK_MOST};
+use super::speed::{Pace, Speed, Spot, WORK_MOST};
 use super::timers::Timer;
 use super::workers::{Holding, Origin, Worker};
 use crate::ids::{AgentSessionId, Name, RequestId, ToolchainId, WorkerSessionId};
@@ -274,11 +274,11 @@ pub(super) enum Class {
 }
 
 impl Listing {
-    /// Describes a worker whose next job would be one of `occupancy`.
-    pub fn new(class: Class, speed: &Speed, occupancy: u32) -> Self {
+    /// Describes a worker whose next job would be there.
+    pub fn new(class: Class, speed: &Speed, next: Spot) -> Self {
         Self {
             class,
-            rank: Reverse((speed.log(occupancy) * 1e6) as i64),
+            rank: Reverse((speed.log(next) * 1e6) as i64),
             capacity_us: (speed.full_rate() * 1e6) as u64,
         }
     }

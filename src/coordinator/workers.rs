@@ -8,16 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::cores::Cores;
 use super::events::{Action, Demand, Drain, HostKind, Leaving, LoadReport, VoidReason, WorkerHello};
 use super::grants::{GrantRecord, GrantState, Spare};
 use super::health::{Health, Trust};
 use super::moment::Moment;
 use super::scheduler::Scheduler;
 use super::scopes::{Scope, Scopes};
-use super::speed::Speed;
+use super::speed::{Speed, Spot};
 use super::supplies::{Class, Listing};
 use super::timers::Timer;
-use crate::ids::{GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
+use crate::ids::{CoreGroupId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::Variants;
 use crate::runtime::backoff::Backoff;
 
@@ -39,6 +40,8 @@ pub(super) struct Worker {
     /// It refused a job as busy, so nothing is given until its next report.
     pub wary: bool,
     pub grants: BTreeSet<GrantId>,
+    /// Which of its cores these are for.
+    pub cores: Cores,
     /// Those of them that agents hold ahead of need and that can be called back.
     pub spares: BTreeSet<GrantId>,
     /// Those of them that have a job, by when it is predicted to end.
@@ -96,6 +99,7 @@ impl Worker {
     fn new(hello: WorkerHello, drain: Drain) -> Self {
         Self {
             memory_available_bytes: hello.memory_bytes,
+            cores: Cores::new(&hello),
             hello,
             link: Link::Up,
             drain,
@@ -145,6 +149,14 @@ impl Worker {
     /// Jobs that it has, as far as is known.
     pub fn jobs(&self) -> u32 {
         u32::try_from(self.ends.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Returns where its next job runs that may run on any of its cores.
+    pub fn next_spot(&self) -> Spot {
+        Spot {
+            occupancy: self.jobs() + 1,
+            cores: self.cores.next(),
+        }
     }
 
     /// Returns how it stands among the workers that have one of its toolchains ready; none while it gets no jobs.
@@ -210,6 +222,7 @@ impl Scheduler {
         let slots_max = self.rules.slots_per_worker_max;
         hello.slots = hello.slots.min(slots_max);
         hello.power_milli = hello.power_milli.clamp(1, POWER_MILLI_MAX);
+        take_sane_cores(&mut hello);
         hello.running.truncate(2 * slots_max as usize);
         let drain = self.drains.get(&hello.name).copied().unwrap_or(hello.drain);
         let told = hello.drain;
@@ -244,6 +257,7 @@ impl Scheduler {
                 record.state = GrantState::Running;
                 self.timers.clear(Timer::Grant(*grant));
                 worker.grants.insert(*grant);
+                worker.cores.take(record.cores);
                 record.spare = Spare::No;
                 worker.ends.insert((record.ends, *grant));
             }
@@ -280,7 +294,9 @@ impl Scheduler {
             if self.grants.contains_key(grant) || worker.ended.contains(grant) {
                 continue;
             }
+            let cores = worker.cores.next();
             worker.grants.insert(*grant);
+            worker.cores.take(cores);
             let ends = self.now.after(self.rules.report_every);
             worker.ends.insert((ends, *grant));
             let record = GrantRecord {
@@ -290,6 +306,7 @@ impl Scheduler {
                 worker: id,
                 scope: None,
                 tool: None,
+                cores,
                 given: self.now,
                 power_milli: worker.hello.power_milli,
                 state: GrantState::Running,
@@ -457,15 +474,13 @@ impl Scheduler {
             return;
         };
         let class = worker.class(self.now);
-        let jobs = worker.jobs();
+        let spot = worker.next_spot();
         let Worker {
             serves, speeds, listed, ..
         } = worker;
         for scope in serves.keys() {
             let speed = speeds.get(scope);
-            let listing = class
-                .zip(speed)
-                .map(|(class, speed)| Listing::new(class, speed, jobs + 1));
+            let listing = class.zip(speed).map(|(class, speed)| Listing::new(class, speed, spot));
             let before = match listing {
                 Some(listing) => listed.insert(*scope, listing),
                 None => listed.remove(scope),
@@ -483,5 +498,16 @@ impl Scheduler {
         let fits = |worker: &Worker| worker.is_linked() && worker.hello.host_kind == *host_kind;
         let fitting = self.workers.iter().filter(|(_, worker)| fits(worker));
         fitting.map(|(id, _)| *id).collect()
+    }
+}
+
+/// Forgets groups of cores that do not add up to the slots: the cores then count as alike.
+fn take_sane_cores(hello: &mut WorkerHello) {
+    let slots: u64 = hello.cores.iter().map(|group| u64::from(group.slots)).sum();
+    if slots != u64::from(hello.slots) || !(2..=CoreGroupId::GROUPS_MAX).contains(&hello.cores.len()) {
+        hello.cores.clear();
+    }
+    for group in &mut hello.cores {
+        group.power_milli = group.power_milli.clamp(1, POWER_MILLI_MAX);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::wire;
 use crate::digest::{Digest, DigestError};
-use crate::ids::{GrantId, JobId, ToolchainId};
+use crate::ids::{CoreGroupId, GrantId, JobId, ToolchainId};
 use crate::job::{Input, InputKind, JobSpec, Limits, Outcome, Refusal, RefusalKind, Status, Terminal, Usage};
 use crate::toolchains::definition::Language;
 use crate::toolchains::profile::{self, Question, RunAs};
@@ -77,6 +77,8 @@ pub struct RunRequest {
     pub compress: Compress,
     /// Set when the job runs on a variant of its toolchain.
     pub run_as: Option<RunAs>,
+    /// The cores of the worker that the grant is for.
+    pub cores: CoreGroupId,
 }
 
 /// Whether content may travel compressed.
@@ -241,6 +243,7 @@ pub fn run_to_wire(run: &RunRequest) -> wire::Run {
         }),
         compress: run.compress == Compress::Allowed,
         as_variant: run.run_as.as_ref().map(run_as_to_wire),
+        cores: run.cores.0.into(),
     }
 }
 
@@ -327,12 +330,18 @@ pub fn run_from_wire(run: wire::Run, defined: u32) -> Result<RunRequest, WireErr
         },
         inputs: numbers_from_wire(&run.inputs, defined)?,
         run_as: run.as_variant.map(run_as_from_wire).transpose()?,
+        cores: core_group_from_wire(run.cores),
         compress: if run.compress {
             Compress::Allowed
         } else {
             Compress::Never
         },
     })
+}
+
+/// Takes the number of a group of cores. One that there cannot be is as good as any that the worker does not have.
+pub fn core_group_from_wire(number: u32) -> CoreGroupId {
+    CoreGroupId(u8::try_from(number).unwrap_or(u8::MAX))
 }
 
 fn outputs_from_wire(paths: Vec<Vec<u8>>) -> Result<Vec<PathBuf>, WireError> {
@@ -459,6 +468,7 @@ mod tests {
             inputs: vec![0, 1, 5, 900],
             compress: Compress::Allowed,
             run_as: None,
+            cores: CoreGroupId(1),
         }
     }
 

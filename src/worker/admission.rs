@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::session::Places;
 use super::slots::{Admission, Claim, Slots, Ticket};
 use super::stop::Stop;
-use crate::ids::GrantId;
+use crate::ids::{CoreGroupId, GrantId};
 use crate::job::{Refusal, RefusalKind};
 use crate::protocol::token::GrantKey;
 
@@ -54,8 +54,8 @@ pub struct Place {
 }
 
 impl Door {
-    /// Starts with `slots` free ones.
-    pub fn new(slots: u32) -> Self {
+    /// Starts with so many free slots on each group of cores.
+    pub fn new(slots: Vec<u32>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
@@ -139,6 +139,14 @@ impl Door {
     }
 }
 
+impl Place {
+    /// Returns the cores that the job is on.
+    pub fn cores(&self) -> CoreGroupId {
+        // A place that was handed out has its slot.
+        self.door.lock().slots.cores(self.ticket).unwrap_or_default()
+    }
+}
+
 impl Places for Door {
     fn hello(&self) -> Vec<GrantId> {
         let state = self.lock();
@@ -196,6 +204,7 @@ mod tests {
         Claim {
             grant,
             agent,
+            cores: CoreGroupId::default(),
             job: toolchain.into(),
             holder: Arc::from(""),
             token: KEY.token(grant, agent, toolchain).to_vec(),
@@ -203,7 +212,7 @@ mod tests {
     }
 
     fn door() -> Door {
-        let door = Door::new(1);
+        let door = Door::new(vec![1]);
         door.welcome(KEY);
         door
     }

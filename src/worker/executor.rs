@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::admission::Door;
+use super::admission::{Door, Place};
+use super::cores::CpuList;
 use super::link::JobPort;
 use super::mirror::{Lease, MirrorError, Mirrors, Missing, PlaceError, Placed, Tree};
 use super::mirror_plan::Stop as PlanStop;
@@ -98,6 +99,8 @@ pub struct Executor {
     pub variants: VariantChecks,
     /// Ceilings for each job.
     pub ceilings: Ceilings,
+    /// The processors of each group of cores; empty: jobs run on any.
+    pub core_groups: Vec<CpuList>,
     /// Room for blobs, bytes.
     pub blob_quota_bytes: u64,
     /// Owner of the threads that block.
@@ -135,6 +138,7 @@ impl Executor {
             grant: attempt.run.grant,
             agent: attempt.agent,
             holder: attempt.holder.clone(),
+            cores: attempt.run.cores,
             job: GrantedJob {
                 toolchain: attempt.run.spec.toolchain,
                 run_as: attempt.run.run_as.as_ref().map(|run_as| run_as.toolchain),
@@ -142,7 +146,7 @@ impl Executor {
             token: attempt.run.token.clone(),
         };
         let result = match self.door.admit(&claim, stop).await {
-            Ok(_place) => self.run_admitted(attempt, port, stop, &mut remains).await,
+            Ok(place) => self.run_admitted(attempt, &place, port, stop, &mut remains).await,
             Err(refusal) => Err(refusal),
         };
         (result, remains)
@@ -160,6 +164,7 @@ impl Executor {
     async fn run_admitted(
         &self,
         attempt: &Attempt,
+        place: &Place,
         port: &mut JobPort,
         stop: &Stop,
         remains: &mut Remains,
@@ -176,6 +181,7 @@ impl Executor {
         if let Some(run_as) = &attempt.run.run_as {
             call_variant(&mut command, run_as, &toolchain.manifest)?;
         }
+        command.cpus = self.core_groups.get(usize::from(place.cores().0)).cloned();
         let ran = self.sandbox.run(command, stop.clone()).await;
         let ran = ran.map_err(|error| sandbox_refusal(&error))?;
         let (left, result) = self.hand_back(&attempt.run, &toolchain.manifest, ran, port, stop).await;
@@ -326,6 +332,7 @@ fn command(spec: &JobSpec, lease: &Lease, toolchain: &ReadyToolchain, ceilings: 
         umask: spec.umask,
         terminal: spec.terminal,
         limits: limits(spec, ceilings),
+        cpus: None,
         make_dirs: Vec::new(),
         writable_dirs: spec.output_dirs.clone(),
         outputs: spec.outputs.clone(),

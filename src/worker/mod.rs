@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod coordinator_rpc;
+pub mod cores;
 pub mod doctor;
 pub mod executor;
 pub mod isolated;

@@ -16,6 +16,7 @@ use rustix::fs::FlockOperation;
 
 use super::admission::Door;
 use super::coordinator_rpc::CoordinatorBundles;
+use super::cores::{self, CpuList, Group};
 use super::executor::{self, Executor};
 use super::link_service::LinkService;
 use super::mirror::{Mirrors, Owner};
@@ -138,7 +139,11 @@ impl Node {
         })?;
         let (opening, program) = (settings.clone(), launcher_program.to_owned());
         let parts = tasks.blocking(move || Parts::open(&opening, &program)).await?;
-        let door = Door::new(settings.slots);
+        let slots = match parts.cores.is_empty() {
+            true => vec![settings.slots],
+            false => parts.cores.iter().map(|group| group.slots).collect(),
+        };
+        let door = Door::new(slots);
         let report = Box::new(|progress: super::toolchains::FetchProgress| {
             let (received, total) = (progress.received_bytes, progress.total_bytes);
             tracing::info!(toolchain = %progress.toolchain, received, total, "fetching a toolchain");
@@ -161,6 +166,7 @@ impl Node {
             sandbox: launcher,
             variants,
             ceilings: settings.limits,
+            core_groups: parts.cores.iter().map(|group| group.cpus.clone()).collect(),
             blob_quota_bytes: settings.blob_quota_bytes,
             tasks: tasks.clone(),
         });
@@ -176,7 +182,7 @@ impl Node {
         });
         let session = Session {
             coordinator: settings.coordinator.clone(),
-            identity: identity(settings, address, parts.power, &sandbox),
+            identity: identity(settings, address, (parts.power, parts.cores), &sandbox),
             trust,
             places: Arc::new(door.clone()),
             toolchains,
@@ -219,6 +225,8 @@ struct Parts {
     golden_sources: Sources,
     launcher: Launcher,
     power: f64,
+    /// Cores of different speed, the fastest first; empty: all are alike.
+    cores: Vec<Group>,
 }
 
 impl Parts {
@@ -246,13 +254,25 @@ impl Parts {
         let mirrors = roots.join("mirrors");
         let mirrors = Mirrors::open(&mirrors, blobs.clone(), owner, settings.mirror_quota_bytes)
             .map_err(|source| StartError::StateDir { path: mirrors, source })?;
+        let groups = settings.cores.iter().map(|group| Group {
+            cpus: group.cpus.clone(),
+            slots: group.slots,
+            power: group.power.unwrap_or_else(|| measured_power(state, Some(&group.cpus))),
+        });
+        let groups = cores::in_order(groups.collect());
+        let power = match (settings.power, groups.is_empty()) {
+            (Some(power), _) => power,
+            (None, true) => measured_power(state, None),
+            (None, false) => cores::mean_power(&groups),
+        };
         Ok(Self {
             blobs,
             toolchains,
             mirrors,
             golden_sources,
             launcher,
-            power: settings.power.unwrap_or_else(|| measured_power(state)),
+            power,
+            cores: groups,
         })
     }
 }
@@ -285,16 +305,17 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), StartError> {
     })
 }
 
-/// Returns this machine's power, measured once per processor model and program version.
-fn measured_power(state: &Path) -> f64 {
-    let path = state.join("power");
+/// Returns the power of this machine, or of some of its cores, measured once per processor model and program version.
+fn measured_power(state: &Path, cpus: Option<&CpuList>) -> f64 {
+    let path = state.join(cpus.map_or_else(|| "power".to_owned(), |cpus| format!("power-{cpus}")));
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let key = power_key(&cpuinfo);
     let kept = fs::read_to_string(&path).unwrap_or_default();
     let known = kept.strip_prefix(&key).and_then(|rest| rest.trim().parse().ok());
     known.unwrap_or_else(|| {
-        tracing::info!("measuring this machine's power");
-        let power = power::measure();
+        let on = cpus.map(CpuList::to_string);
+        tracing::info!(on, "measuring this machine's power");
+        let power = power::measure(cpus);
         // If it is not kept, the next start measures again.
         let _ = fs::write(&path, format!("{key}{power:.3}\n"));
         power
@@ -349,13 +370,19 @@ async fn renew_regularly(kept: Arc<Kept>, server: Arc<Server>, tasks: Tasks) {
     }
 }
 
-fn identity(settings: &Settings, address: SocketAddr, power: f64, sandbox: &SandboxReport) -> WorkerIdentity {
+fn identity(
+    settings: &Settings,
+    address: SocketAddr,
+    (power, cores): (f64, Vec<Group>),
+    sandbox: &SandboxReport,
+) -> WorkerIdentity {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     WorkerIdentity {
         name: settings.name.clone(),
         address: settings.address.clone().unwrap_or_else(|| address.to_string()),
         slots: settings.slots,
         power,
+        cores,
         host_kind: Host::current().to_string(),
         memory_bytes: memory_field(&meminfo, "MemTotal:"),
         sandbox: format!("{:?}", sandbox.mode),

@@ -8,6 +8,10 @@
 
 use std::time::Duration;
 
+use rustix::thread::CpuSet;
+
+use super::cores::CpuList;
+
 /// Rounds that the reference core does in a second of CPU time: one core of a virtual machine on an AMD EPYC with 1 MB of
 /// second-level cache, shared with other work at the time. Nine runs of a release build gave 31 to 47; this is their median.
 pub const REFERENCE_ROUNDS_PER_SECOND: f64 = 40.0;
@@ -120,8 +124,26 @@ impl Work {
     }
 }
 
-/// Measures this machine. Takes some two seconds on one core.
-pub fn measure() -> f64 {
+/// Measures this machine, or some of its cores. Takes some two seconds on one core.
+pub fn measure(cpus: Option<&CpuList>) -> f64 {
+    let Some(cpus) = cpus else { return measured() };
+    let mut set = CpuSet::new();
+    cpus.numbers().for_each(|cpu| set.set(usize::from(cpu)));
+    std::thread::scope(|scope| {
+        let measuring = scope.spawn(|| {
+            // Settings name only processors that this program may use; one switched off since is no reason not to start.
+            if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+                tracing::warn!(%cpus, %error, "cannot measure on these processors; measuring on any");
+            }
+            measured()
+        });
+        measuring
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn measured() -> f64 {
     let mut work = Work::new();
     let begin = cpu_time();
     let mut rounds = 0_u32;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::cores::Group;
 use crate::ids::{GrantId, Name, ToolchainId};
 use crate::protocol::token::GrantKey;
 use crate::protocol::wire::{self, worker_event::Event, worker_order::Order};
@@ -39,8 +40,10 @@ pub struct WorkerIdentity {
     pub address: String,
     /// Jobs at one time.
     pub slots: u32,
-    /// One slot against one reference core.
+    /// One slot against one reference core; their mean where cores are of different speed.
     pub power: f64,
+    /// Such cores, the fastest first; empty: all are alike.
+    pub cores: Vec<Group>,
     /// What its toolchains must run on.
     pub host_kind: String,
     /// Main memory, bytes.
@@ -248,7 +251,7 @@ impl<P: Places, T: Toolchains> Session<P, T> {
             name: identity.name.to_string(),
             address: identity.address.clone(),
             slots: identity.slots,
-            power_milli: (identity.power * 1000.0).round() as u32,
+            power_milli: milli(identity.power),
             host_kind: identity.host_kind.clone(),
             memory_bytes: identity.memory_bytes,
             sandbox: identity.sandbox.clone(),
@@ -257,6 +260,7 @@ impl<P: Places, T: Toolchains> Session<P, T> {
             running: self.places.hello().iter().map(|grant| grant.0).collect(),
             draining: self.drained.load(Ordering::Relaxed),
             variants: true,
+            cores: identity.cores.iter().map(cores_to_wire).collect(),
         }
     }
 
@@ -271,6 +275,17 @@ impl<P: Places, T: Toolchains> Session<P, T> {
             voided: numbers(voided),
             leaving: self.places.leaving(),
         }
+    }
+}
+
+fn milli(power: f64) -> u32 {
+    (power * 1000.0).round() as u32
+}
+
+fn cores_to_wire(group: &Group) -> wire::CoreGroup {
+    wire::CoreGroup {
+        slots: group.slots,
+        power_milli: milli(group.power),
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::ids::Name;
+use super::cores::{CoreGroup, CpuList};
+use crate::ids::{CoreGroupId, Name};
 use crate::quantity::{Bytes, Span};
 
 /// What a worker's file may say; everything is optional.
@@ -31,6 +32,8 @@ pub struct File {
     pub slots: Option<u32>,
     /// One slot against one reference core.
     pub power: Option<f64>,
+    /// Cores of different speed; `slots` and `power` are theirs then.
+    pub cores: Option<Vec<CoresFile>>,
     /// Where everything is kept.
     pub state_dir: Option<PathBuf>,
     /// How far jobs give way to other programs, 0 to 19.
@@ -43,6 +46,18 @@ pub struct File {
     pub mirror_quota: Option<Bytes>,
     /// Ceilings for each job.
     pub limits: LimitsFile,
+}
+
+/// One `[[cores]]` table.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoresFile {
+    /// The processors, as `4-5`.
+    pub cpus: CpuList,
+    /// Jobs on them at one time; one for each processor when absent.
+    pub slots: Option<u32>,
+    /// One of these slots against one reference core.
+    pub power: Option<f64>,
 }
 
 /// The `[limits]` table.
@@ -103,6 +118,8 @@ pub struct Settings {
     pub slots: u32,
     /// One slot against one reference core; `None`: to be measured.
     pub power: Option<f64>,
+    /// Cores of different speed, 2 to 8 groups; empty: they are alike. `slots` is their sum, `power` is not set then.
+    pub cores: Vec<CoreGroup>,
     /// Where everything is kept.
     pub state_dir: PathBuf,
     /// 0 to 19.
@@ -152,8 +169,8 @@ impl Default for Ceilings {
 pub struct Machine {
     /// Its host name.
     pub host_name: String,
-    /// Its processors.
-    pub processors: u32,
+    /// The processors that it lets this program use.
+    pub processors: CpuList,
 }
 
 /// Settings that cannot be used.
@@ -173,7 +190,7 @@ pub enum SettingsError {
         /// What was given.
         found: String,
         /// What is allowed.
-        range: &'static str,
+        range: String,
     },
     /// The node's name is no name.
     #[error("the node's name: {0}")]
@@ -190,19 +207,26 @@ impl File {
 impl Settings {
     /// Puts command line, file and defaults together.
     pub fn new(given: Given, file: File, machine: &Machine) -> Result<Self, SettingsError> {
-        let slots = given.slots.or(file.slots).unwrap_or(machine.processors.max(1));
-        let power = given.power.or(file.power);
+        let (slots, power) = (given.slots.or(file.slots), given.power.or(file.power));
+        let cores = file.cores.unwrap_or_default();
+        let cores = match cores.is_empty() {
+            true => Vec::new(),
+            false => core_groups(cores, slots, power, &machine.processors)?,
+        };
+        let slots = match cores.is_empty() {
+            true => slots.unwrap_or(u32::try_from(machine.processors.count()).unwrap_or(u32::MAX)),
+            false => cores.iter().fold(0_u32, |sum, group| sum.saturating_add(group.slots)),
+        };
         let niceness = file.niceness.unwrap_or(5);
-        let range = |what, found: String, range| Err(SettingsError::Range { what, found, range });
+        let range = |what, found: String, range: &str| {
+            let range = range.to_owned();
+            Err(SettingsError::Range { what, found, range })
+        };
         if !(1..=1024).contains(&slots) {
             return range("slots", slots.to_string(), "1 to 1024");
         }
-        if let Some(power) = power.filter(|power| !(0.001..=1000.0).contains(power)) {
-            return range(
-                "power",
-                power.to_string(),
-                "0.001 to 1000, 1.0 being one reference core",
-            );
+        if let Some(power) = power {
+            check_power(power)?;
         }
         if niceness > 19 {
             return range("niceness", niceness.to_string(), "0 to 19");
@@ -237,6 +261,7 @@ impl Settings {
             name: Name::new(&name)?,
             slots,
             power,
+            cores,
             state_dir: given
                 .state_dir
                 .or(file.state_dir)
@@ -256,6 +281,60 @@ impl Settings {
     }
 }
 
+fn check_power(power: f64) -> Result<(), SettingsError> {
+    match (0.001..=1000.0).contains(&power) {
+        true => Ok(()),
+        false => Err(SettingsError::Range {
+            what: "power",
+            found: power.to_string(),
+            range: "0.001 to 1000, 1.0 being one reference core".to_owned(),
+        }),
+    }
+}
+
+/// Takes groups of cores, which stand in for what would be said of all cores together.
+fn core_groups(
+    groups: Vec<CoresFile>,
+    slots: Option<u32>,
+    power: Option<f64>,
+    processors: &CpuList,
+) -> Result<Vec<CoreGroup>, SettingsError> {
+    let wrong = |what, found: String, range: String| SettingsError::Range { what, found, range };
+    let said_by_groups = || "left out where `[[cores]]` says it".to_owned();
+    if let Some(slots) = slots {
+        return Err(wrong("slots", slots.to_string(), said_by_groups()));
+    }
+    if let Some(power) = power {
+        return Err(wrong("power", power.to_string(), said_by_groups()));
+    }
+    if !(2..=CoreGroupId::GROUPS_MAX).contains(&groups.len()) {
+        let range = format!("2 to {}; cores of one speed need none", CoreGroupId::GROUPS_MAX);
+        return Err(wrong("the number of `[[cores]]`", groups.len().to_string(), range));
+    }
+    let mut taken = Vec::<CoreGroup>::new();
+    for group in groups {
+        let cpus = group.cpus;
+        if !cpus.is_within(processors) {
+            let range = format!("among the processors that this worker may use, {processors}");
+            return Err(wrong("cpus", format!("`{cpus}`"), range));
+        }
+        if let Some(other) = taken.iter().find(|other| other.cpus.overlaps(&cpus)) {
+            let range = format!("apart from those of another group, `{}`", other.cpus);
+            return Err(wrong("cpus", format!("`{cpus}`"), range));
+        }
+        if let Some(power) = group.power {
+            check_power(power)?;
+        }
+        let slots = group.slots.unwrap_or(cpus.count() as u32);
+        if slots == 0 {
+            return Err(wrong("slots", "0".to_owned(), "1 or more in each group".to_owned()));
+        }
+        let power = group.power;
+        taken.push(CoreGroup { cpus, slots, power });
+    }
+    Ok(taken)
+}
+
 /// Takes the coordinator's address, which is tried for ever once it is taken.
 fn coordinator(address: Option<String>) -> Result<String, SettingsError> {
     let address = address.ok_or(SettingsError::Missing("--coordinator"))?;
@@ -267,7 +346,7 @@ fn coordinator(address: Option<String>) -> Result<String, SettingsError> {
         return Err(SettingsError::Range {
             what: "coordinator",
             found: format!("`{address}`"),
-            range: "of the form http://HOST:PORT or https://HOST:PORT",
+            range: "of the form http://HOST:PORT or https://HOST:PORT".to_owned(),
         });
     }
     Ok(address)
@@ -280,7 +359,7 @@ mod tests {
     fn machine() -> Machine {
         Machine {
             host_name: "baalue-01".into(),
-            processors: 2,
+            processors: "0-1".parse().expect("a list"),
         }
     }
 
@@ -323,9 +402,22 @@ mod tests {
                     .unwrap_or(line)
             })
             .collect();
-        for text in [sample.to_owned(), switched_on.join("\n")] {
+        let said_by_cores = |line: &&str| line.starts_with("slots = ") || line.starts_with("power = ");
+        let alike = switched_on.iter().copied().filter(|line| !line.starts_with("cores = "));
+        let of_cores = switched_on.iter().copied().filter(|line| !said_by_cores(line));
+        let texts = [
+            sample.to_owned(),
+            alike.collect::<Vec<_>>().join("\n"),
+            of_cores.collect::<Vec<_>>().join("\n"),
+        ];
+        let machine = Machine {
+            processors: "0-5".parse().expect("a list"),
+            ..machine()
+        };
+        for (text, groups) in texts.into_iter().zip([0, 0, 2]) {
             let file = File::parse(&text).expect("the sample parses");
-            Settings::new(Given::default(), file, &machine()).expect("the sample is complete");
+            let settings = Settings::new(Given::default(), file, &machine).expect("the sample is complete");
+            assert_eq!(settings.cores.len(), groups, "{text}");
         }
     }
 
@@ -339,6 +431,43 @@ mod tests {
         ] {
             let error = File::parse(text).expect_err(text).to_string();
             assert!(error.contains(named) && error.contains("line"), "{error}");
+        }
+    }
+
+    #[test]
+    fn cores_of_different_speed_say_slots_and_power_themselves() {
+        let machine = Machine {
+            processors: "0-5".parse().expect("a list"),
+            ..machine()
+        };
+        let with = |text: &str| {
+            let file = File::parse(text).map_err(|error| error.to_string())?;
+            Settings::new(complete(), file, &machine).map_err(|error| error.to_string())
+        };
+        let big = "[[cores]]\ncpus = '4-5'\npower = 2.0\n";
+        let little = "[[cores]]\ncpus = '0-3'\nslots = 3\n";
+        let settings = with(&format!("{little}{big}")).expect("complete");
+        assert_eq!(settings.slots, 5);
+        let told: Vec<_> = settings.cores.iter().map(|group| (group.slots, group.power)).collect();
+        assert_eq!(told, [(3, None), (2, Some(2.0))]);
+        for (text, named) in [
+            (
+                format!("slots = 4\n{big}{little}"),
+                "`slots` is 4; it has to be left out",
+            ),
+            (
+                format!("power = 4\n{big}{little}"),
+                "`power` is 4; it has to be left out",
+            ),
+            (big.to_owned(), "2 to 8"),
+            (format!("{big}[[cores]]\ncpus = '0-6'\n"), "may use, 0-5"),
+            (format!("{big}[[cores]]\ncpus = '3-4'\n"), "another group, `4-5`"),
+            (format!("{big}[[cores]]\ncpus = '0'\nslots = 0\n"), "1 or more"),
+            (format!("{big}[[cores]]\ncpus = '0'\npower = 0\n"), "`power` is 0"),
+            (format!("{big}[[cores]]\ncpus = 'many'\n"), "`many` is no list"),
+        ] {
+            let error = with(&text).expect_err(&text);
+            assert!(error.contains(named), "{error}");
         }
     }
 

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::ids::{AgentSessionId, GrantId};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId};
 use crate::job::{Refusal, RefusalKind};
 use crate::protocol::token::{GrantKey, GrantedJob, TokenCheck};
 
@@ -32,6 +32,8 @@ pub struct Claim {
     pub agent: AgentSessionId,
     /// The DNS name of the member that shows it; empty without certificates.
     pub holder: Arc<str>,
+    /// The cores that the place is on.
+    pub cores: CoreGroupId,
     /// What it is to be compiled with.
     pub job: GrantedJob,
     /// Proof of all this.
@@ -51,6 +53,8 @@ pub enum Admission {
 struct Holder {
     grant: GrantId,
     agent: AgentSessionId,
+    /// The cores that it was given; the cores that it is on, once it has a slot.
+    cores: CoreGroupId,
 }
 
 /// One session's grants.
@@ -65,7 +69,8 @@ struct Session {
 /// The slots of one worker.
 #[derive(Debug)]
 pub struct Slots {
-    slots: usize,
+    /// By group of cores.
+    slots: Vec<u32>,
     running: BTreeMap<Ticket, Holder>,
     waiting: VecDeque<(Ticket, Holder)>,
     session: Option<Session>,
@@ -75,10 +80,10 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Starts with `slots` free ones.
-    pub fn new(slots: u32) -> Self {
+    /// Starts with so many free ones on each group of cores.
+    pub fn new(slots: Vec<u32>) -> Self {
         Self {
-            slots: slots as usize,
+            slots,
             running: BTreeMap::new(),
             waiting: VecDeque::new(),
             session: None,
@@ -125,12 +130,14 @@ impl Slots {
         session.spend(grant)?;
         let ticket = Ticket(self.next);
         self.next += 1;
-        let holder = Holder { grant, agent };
-        if self.running.len() < self.slots {
-            self.running.insert(ticket, holder);
+        let cores = claim.cores;
+        let holder = Holder { grant, agent, cores };
+        let all: usize = self.slots.iter().map(|slots| *slots as usize).sum();
+        if self.running.len() < all {
+            self.start(ticket, holder);
             return Ok(Admission::Start(ticket));
         }
-        if self.waiting.len() >= self.slots {
+        if self.waiting.len() >= all {
             return Err(busy("all slots are in use".to_owned()));
         }
         self.waiting.push_back((ticket, holder));
@@ -150,8 +157,29 @@ impl Slots {
         };
         let (index, _) = self.waiting.iter().enumerate().min_by_key(load)?;
         let (next, holder) = self.waiting.remove(index)?;
-        self.running.insert(next, holder);
+        self.start(next, holder);
         Some(next)
+    }
+
+    /// Gives a slot: on the cores that the job was given, or else on the fastest that have one. A grant may come before
+    /// the job that it follows has left.
+    fn start(&mut self, ticket: Ticket, mut holder: Holder) {
+        let mut free = self.slots.clone();
+        for other in self.running.values() {
+            if let Some(free) = free.get_mut(usize::from(other.cores.0)) {
+                *free = free.saturating_sub(1);
+            }
+        }
+        if free.get(usize::from(holder.cores.0)).is_none_or(|free| *free == 0) {
+            let fastest = free.iter().position(|free| *free > 0).unwrap_or(0);
+            holder.cores = CoreGroupId(fastest as u8);
+        }
+        self.running.insert(ticket, holder);
+    }
+
+    /// Returns the cores that a job is on; `None` while it has no slot.
+    pub fn cores(&self, ticket: Ticket) -> Option<CoreGroupId> {
+        self.running.get(&ticket).map(|holder| holder.cores)
     }
 
     /// Takes a grant back: no job can start under it any more. One that has been admitted goes on.
@@ -222,6 +250,7 @@ mod tests {
         Claim {
             grant,
             agent,
+            cores: CoreGroupId::default(),
             job: toolchain().into(),
             holder: Arc::from(""),
             token: key.token(grant, agent, toolchain()).to_vec(),
@@ -229,7 +258,7 @@ mod tests {
     }
 
     fn slots(count: u32) -> Slots {
-        let mut slots = Slots::new(count);
+        let mut slots = Slots::new(vec![count]);
         slots.new_session(KEY);
         slots
     }
@@ -257,7 +286,7 @@ mod tests {
         let mut stolen = claim(&KEY, 2, 7);
         stolen.agent = AgentSessionId(8);
         assert!(slots.admit(&stolen).is_err(), "stolen");
-        assert!(Slots::new(1).admit(&claim(&KEY, 1, 1)).is_err(), "no session yet");
+        assert!(Slots::new(vec![1]).admit(&claim(&KEY, 1, 1)).is_err(), "no session yet");
     }
 
     #[test]
@@ -272,6 +301,35 @@ mod tests {
         assert_eq!(slots.finished(second), Some(same));
         assert_eq!(slots.running(), 2);
         assert_eq!(slots.finished(other), None);
+    }
+
+    #[test]
+    fn job_is_on_the_cores_that_it_was_given_as_far_as_they_have_a_slot() {
+        let mut slots = Slots::new(vec![1, 2]);
+        slots.new_session(KEY);
+        let mut enter = |grant, cores| {
+            let cores = CoreGroupId(cores);
+            let claim = Claim {
+                cores,
+                ..claim(&KEY, grant, 7)
+            };
+            match slots.admit(&claim) {
+                Ok(Admission::Start(ticket) | Admission::Wait(ticket)) => ticket,
+                Err(refusal) => panic!("{refusal:?}"),
+            }
+        };
+        let tickets = [enter(1, 1), enter(2, 0), enter(3, 0), enter(4, 9)];
+        let on: Vec<_> = tickets
+            .iter()
+            .map(|ticket| slots.cores(*ticket).map(|cores| cores.0))
+            .collect();
+        assert_eq!(
+            on,
+            [Some(1), Some(0), Some(1), None],
+            "the third takes what is left, the fourth waits"
+        );
+        assert_eq!(slots.finished(tickets[1]), Some(tickets[3]));
+        assert_eq!(slots.cores(tickets[3]), Some(CoreGroupId(0)), "there is no ninth group");
     }
 
     #[test]

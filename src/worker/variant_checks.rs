@@ -206,6 +206,7 @@ impl VariantChecks {
                 output_bytes: ceilings.output_bytes,
                 text_bytes: TEXT_BYTES_MAX,
             },
+            cpus: None,
             make_dirs: Vec::new(),
             writable_dirs: vec![DIRECTORY.into()],
             outputs: vec![Path::new(DIRECTORY).join(OBJECT)],

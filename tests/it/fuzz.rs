@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use prost::Message;
 use rdcc::compile::{self, Driver};
 use rdcc::digest::Digest;
-use rdcc::ids::{GrantId, JobId, ToolchainId};
+use rdcc::ids::{CoreGroupId, GrantId, JobId, ToolchainId};
 use rdcc::job::{Input, InputKind, JobSpec, Limits as JobLimits, Outcome, Status, Terminal, Usage};
 use rdcc::protocol::convert::{self, Compress, RunRequest};
 use rdcc::protocol::{pieces, wire};
@@ -122,6 +122,7 @@ fn run_request() -> RunRequest {
             },
             profile: Digest::of(b"profile"),
         }),
+        cores: CoreGroupId(1),
     }
 }
 

@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
     "src/coordinator/ahead.rs",
     "src/coordinator/audit.rs",
     "src/coordinator/bound.rs",
+    "src/coordinator/cores.rs",
     "src/coordinator/events.rs",
     "src/coordinator/fairness.rs",
     "src/coordinator/grants.rs",

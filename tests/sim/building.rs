@@ -30,6 +30,7 @@ fn builds_end_near_the_bound() {
         ("equal", clusters::equal(), Tape::NET, 1.15),
         ("mixed", clusters::mixed(), Tape::NET, 1.22),
         ("mixed, long", clusters::mixed(), Tape::LONG, 1.12),
+        ("big.LITTLE", clusters::big_little(), Tape::NET, 1.25),
         ("large", clusters::large(), Tape::LONG, 1.35),
         ("in trouble", clusters::troubled(6.0), Tape::NET, 1.35),
         ("in trouble, long", clusters::troubled(25.0), Tape::LONG, 1.15),

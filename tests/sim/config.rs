@@ -31,6 +31,8 @@ pub struct Config {
     pub odd_agents: f64,
     /// Share of toolchains that a worker does not have ready at the start.
     pub not_ready: f64,
+    /// Whether some workers have cores of different speed.
+    pub unlike_cores: bool,
     /// Kinds of host, of toolchains and workers. With more than one, neighbours stand in for each other now and then.
     pub kinds: usize,
 }
@@ -63,6 +65,7 @@ impl Config {
             accidents_per_minute: 0.0,
             odd_agents: 0.0,
             not_ready: 0.0,
+            unlike_cores: false,
             kinds: 1,
         }
     }
@@ -85,6 +88,7 @@ impl Config {
             accidents_per_minute: random.random_range(0.5..8.0),
             odd_agents: random.random_range(0.0..0.2),
             not_ready: random.random_range(0.0..1.0),
+            unlike_cores: true,
             kinds: 1,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rdcc::coordinator::events::{Drain, HostKind, LoadReport, ToolchainNews, WorkerHello};
+use rdcc::coordinator::events::{CoreGroup, Drain, HostKind, LoadReport, ToolchainNews, WorkerHello};
 use rdcc::ids::{GrantId, Name, ToolchainId, WorkerSessionId};
 use rdcc::job::Variants;
 
@@ -14,6 +14,8 @@ pub struct SimWorker {
     pub host_kind: HostKind,
     pub slots: u32,
     pub power_milli: u32,
+    /// Those of different speed.
+    pub cores: Vec<CoreGroup>,
     pub alive: bool,
     /// The connection, from hello on.
     pub session: Option<WorkerSessionId>,
@@ -63,6 +65,7 @@ impl SimWorker {
             address: "127.0.0.1:1".into(),
             slots: self.slots,
             power_milli: self.power_milli,
+            cores: self.cores.clone(),
             host_kind: self.host_kind.clone(),
             memory_bytes: 1 << 30,
             sandbox: "none".into(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rdcc::coordinator::events::{Action, Drain, Effort, Event, Grant, VoidReason};
+use rdcc::coordinator::events::{Action, CoreGroup, Drain, Effort, Event, Grant, VoidReason};
 use rdcc::coordinator::moment::Moment;
 use rdcc::coordinator::rules::Rules;
 use rdcc::coordinator::scheduler::Scheduler;
@@ -164,6 +164,11 @@ impl World {
                 host_kind: kind(number, config.kinds),
                 slots,
                 power_milli,
+                cores: if config.unlike_cores {
+                    unlike_cores(slots, power_milli)
+                } else {
+                    Vec::new()
+                },
                 alive: true,
                 session: None,
                 key: None,
@@ -373,4 +378,13 @@ impl World {
         let wait = self.random_wait(100, 8_000);
         self.after(wait, Step::CoordinatorStarts);
     }
+}
+
+/// Cores of different speed, on two machines of three.
+fn unlike_cores(slots: u32, power_milli: u32) -> Vec<CoreGroup> {
+    if slots < 2 || power_milli.is_multiple_of(3) {
+        return Vec::new();
+    }
+    let group = |slots, power_milli| CoreGroup { slots, power_milli };
+    vec![group(1, 2 * power_milli), group(slots - 1, power_milli / 2)]
 }

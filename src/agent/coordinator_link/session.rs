@@ -291,6 +291,7 @@ impl Owner {
             power_milli: grant.power_milli,
             purpose,
             stand_in,
+            cores: convert::core_group_from_wire(grant.cores),
             token: grant.token,
             void,
             ending: Ending::Unused,

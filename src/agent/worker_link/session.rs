@@ -273,6 +273,7 @@ impl Live {
             inputs: numbered.iter().map(|(number, _)| *number).collect(),
             compress: compress_towards(&target.address),
             run_as: order.run.run_as.clone(),
+            cores: order.run.cores,
         };
         let sent = self.send(traffic, Request::Run(convert::run_to_wire(&request))).await;
         let job = Job {

@@ -8,7 +8,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
-use crate::ids::ToolchainId;
+use crate::ids::{CoreGroupId, ToolchainId};
 use crate::job::{InputKind, Limits, OutputKind, RefusalKind};
 use crate::protocol::pieces::{Encoding, OutputContent, OutputPiece, output_piece_to_wire};
 use crate::protocol::wire::link_reply::Reply;
@@ -154,6 +154,7 @@ impl Farm {
             content: Arc::new(Contents(Mutex::new(contents))),
             output_bytes_max: 1 << 20,
             run_as: None,
+            cores: CoreGroupId::default(),
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::events::{
-    AgentHello, Demand, Effort, Ending, Event, HostKind, Leaving, LoadReport, Purpose, ToolchainNews, VoidReason, Want,
-    WorkerHello,
+    AgentHello, CoreGroup, Demand, Effort, Ending, Event, HostKind, Leaving, LoadReport, Purpose, ToolchainNews,
+    VoidReason, Want, WorkerHello,
 };
 use super::super::view::WorkerState;
 use super::*;
@@ -68,6 +68,7 @@ impl Farm {
             address: "127.0.0.1:1".into(),
             slots,
             power_milli,
+            cores: Vec::new(),
             host_kind: HostKind("x".into()),
             memory_bytes: 1 << 30,
             sandbox: String::new(),

@@ -9,11 +9,11 @@ use tonic::Status;
 
 use crate::coordinator::driver::{AgentWord, Snapshot, WorkerWord};
 use crate::coordinator::events::{
-    AgentHello, Demand, Drain, Effort, Ending, Event, FarmView, HostKind, Leaving, LoadReport, Purpose, ToolchainNews,
-    VoidReason, Want, WorkerHello,
+    AgentHello, CoreGroup, Demand, Drain, Effort, Ending, Event, FarmView, HostKind, Leaving, LoadReport, Purpose,
+    ToolchainNews, VoidReason, Want, WorkerHello,
 };
 use crate::coordinator::view::{AgentView, HoldingView, JobView, WorkerState, WorkerView};
-use crate::ids::{AgentSessionId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
+use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::{RunReport, Usage, Variants};
 use crate::protocol::convert::{WireError, refusal_from_wire, refusal_kind_to_wire, toolchain_from_wire};
 use crate::protocol::token::GrantKey;
@@ -164,6 +164,7 @@ pub fn worker_hello(event: wire::WorkerEvent) -> Result<Hello<WorkerHello>, Wire
     }
     let ready: Result<Vec<ToolchainId>, WireError> =
         hello.toolchains.iter().map(|id| toolchain_from_wire(id)).collect();
+    let cores = cores_from_wire(&hello);
     let reachable = hello.address.rsplit_once(':').is_some_and(|(host, port)| {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']' | '%');
         !host.is_empty() && host.len() <= 255 && host.chars().all(plain) && port.parse::<u16>().is_ok_and(|p| p > 0)
@@ -183,6 +184,7 @@ pub fn worker_hello(event: wire::WorkerEvent) -> Result<Hello<WorkerHello>, Wire
             } else {
                 hello.power_milli
             },
+            cores: cores?,
             host_kind: HostKind(text(hello.host_kind)),
             memory_bytes: hello.memory_bytes,
             sandbox: text(hello.sandbox),
@@ -193,6 +195,17 @@ pub fn worker_hello(event: wire::WorkerEvent) -> Result<Hello<WorkerHello>, Wire
             drain: drain_from(hello.draining),
         },
     })
+}
+
+fn cores_from_wire(hello: &wire::WorkerHello) -> Result<Vec<CoreGroup>, WireError> {
+    if hello.cores.len() > CoreGroupId::GROUPS_MAX {
+        return Err(WireError::Range("groups of cores"));
+    }
+    let groups = hello.cores.iter().map(|group| CoreGroup {
+        slots: group.slots,
+        power_milli: group.power_milli,
+    });
+    Ok(groups.collect())
 }
 
 fn drain_from(on: bool) -> Drain {
@@ -278,6 +291,7 @@ pub fn agent_order(word: AgentWord) -> Result<wire::AgentOrder, Status> {
             valid_ms: millis(place.valid),
             power_milli: place.power_milli,
             ahead: place.purpose == Purpose::Ahead,
+            cores: place.cores.0.into(),
             run_as: place.run_as.map(|run_as| wire::RunAs {
                 toolchain: run_as.stand_in.toolchain.0.as_bytes().to_vec(),
                 host_kind: run_as.host_kind.0,
@@ -378,7 +392,16 @@ fn worker_status(worker: WorkerView) -> wire::WorkerStatus {
         version: worker.hello.version,
         note: worker.note,
         learned_milli: worker.learned_milli.unwrap_or(0),
+        cores: cores_to_wire(&worker.hello.cores),
     }
+}
+
+fn cores_to_wire(cores: &[CoreGroup]) -> Vec<wire::CoreGroup> {
+    let group = |group: &CoreGroup| wire::CoreGroup {
+        slots: group.slots,
+        power_milli: group.power_milli,
+    };
+    cores.iter().map(group).collect()
 }
 
 fn toolchain_state((toolchain, holding): (ToolchainId, HoldingView)) -> wire::ToolchainState {

@@ -6,6 +6,13 @@ fn at(seconds: u64) -> Moment {
     Moment::at(Duration::from_secs(seconds))
 }
 
+fn spot(occupancy: u32) -> Spot {
+    Spot {
+        occupancy,
+        cores: CoreGroupId::default(),
+    }
+}
+
 /// Workers of one toolchain whose true speeds are known.
 struct Farm {
     pace: Pace,
@@ -35,13 +42,13 @@ impl Farm {
             work: Duration::from_secs_f64(unit * off.exp()),
             spread_milli: Some((error * 577.0) as u32),
             wall: Duration::from_secs_f64(1.0 / *real),
-            occupancy: 2,
+            spot: spot(2),
         };
         speed.learn(&mut self.pace, &lesson, at(self.jobs));
     }
 
     fn told(&self, worker: usize) -> f64 {
-        f64::from(self.pace.told_milli(self.workers[worker].1.log(2))) / 1000.0
+        f64::from(self.pace.told_milli(self.workers[worker].1.log(spot(2)))) / 1000.0
     }
 }
 
@@ -70,7 +77,7 @@ fn predictions_that_are_all_wrong_alike_change_no_speed() {
     close(farm.told(1), 0.5, 0.1);
     let (_, speed) = farm.workers[0];
     close(
-        farm.pace.wall(Duration::from_secs(5), speed.log(2)).as_secs_f64(),
+        farm.pace.wall(Duration::from_secs(5), speed.log(spot(2))).as_secs_f64(),
         0.5,
         0.2,
     );
@@ -111,16 +118,16 @@ fn job_that_should_have_ended_long_ago_slows_its_worker_while_it_runs() {
         work: Duration::from_secs(1),
         spread_milli: Some(200),
         wall: Duration::from_secs(seconds),
-        occupancy: 2,
+        spot: spot(2),
     };
     let (_, mut speed) = farm.workers[0];
-    let before = speed.log(2);
+    let before = speed.log(spot(2));
     speed.learn_overdue(&mut farm.pace, &lesson(1), at(40));
-    assert_eq!(speed.log(2), before, "it is not late");
+    assert_eq!(speed.log(spot(2)), before, "it is not late");
     for seconds in [3, 5, 8] {
         speed.learn_overdue(&mut farm.pace, &lesson(seconds), at(40 + seconds));
     }
-    assert!(speed.log(2) < before - 0.2, "{}", speed.log(2));
+    assert!(speed.log(spot(2)) < before - 0.2, "{}", speed.log(spot(2)));
 }
 
 #[test]
@@ -149,13 +156,16 @@ fn numbers_stay_finite_whatever_is_fed_in() {
             work: Duration::from_micros(if round % 3 == 0 { 0 } else { u64::MAX / 4 }),
             spread_milli: [None, Some(0), Some(u32::MAX)][(round % 3) as usize],
             wall: Duration::from_micros(if round % 2 == 0 { 0 } else { u64::MAX / 4 }),
-            occupancy: (round % 5) as u32,
+            spot: Spot {
+                occupancy: (round % 5) as u32,
+                cores: CoreGroupId((round % 11) as u8),
+            },
         };
         speed.learn(&mut pace, &lesson, at(round));
         speed.learn_overdue(&mut pace, &lesson, at(round));
         speed.rest(&mut pace, at(2 * round));
-        assert!(speed.log(1).abs() <= 3.0 * LOG_BOUND && pace.told_milli(speed.log(1)) > 0);
-        assert!(pace.wall(Duration::from_secs(1), speed.log(1)) > Duration::ZERO);
+        assert!(speed.log(spot(1)).abs() <= 3.0 * LOG_BOUND && pace.told_milli(speed.log(spot(1))) > 0);
+        assert!(pace.wall(Duration::from_secs(1), speed.log(spot(1))) > Duration::ZERO);
     }
 }
 

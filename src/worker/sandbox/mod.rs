@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::job::{Status, Terminal, Usage};
+use crate::worker::cores::CpuList;
 
 mod channel;
 mod filter;
@@ -87,6 +88,8 @@ pub struct Command {
     pub terminal: Option<Terminal>,
     /// What the job may use.
     pub limits: JobLimits,
+    /// The processors that it is kept on; `None`: any.
+    pub cpus: Option<CpuList>,
     /// Further directories that have to exist, absolute; made like [`Command::cwd`].
     pub make_dirs: Vec<PathBuf>,
     /// Directories that the job is expected to write to, besides [`Command::cwd`] and `/tmp`. Not made when missing: that

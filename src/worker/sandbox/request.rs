@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::wire::{FRAME_BYTES_MAX, HEADER_BYTES, Job, Program, Request};
 use super::{Command, JobLimits, SandboxError};
+use crate::worker::cores::CpuList;
 
 /// Bytes for the names of all layers together: they go into one page of mount options, with some others.
 const LAYER_NAMES_BYTES_MAX: usize = 3500;
@@ -85,6 +86,7 @@ pub(super) fn trial() -> (Vec<u8>, Command) {
             output_bytes: 1 << 20,
             text_bytes: 0,
         },
+        cpus: None,
         make_dirs: Vec::new(),
         writable_dirs: Vec::new(),
         outputs: Vec::new(),
@@ -107,6 +109,7 @@ fn job(command: &Command, layers: Vec<PathBuf>, program: Program) -> Job {
         cpu_seconds: limits.cpu.as_secs() + u64::from(limits.cpu.subsec_nanos() > 0),
         processes: limits.processes,
         output_bytes: limits.output_bytes,
+        cpus: command.cpus.iter().flat_map(CpuList::numbers).collect(),
         make_dirs: command.make_dirs.clone(),
         writable_dirs: command.writable_dirs.clone(),
         outputs: command.outputs.clone(),
@@ -164,6 +167,7 @@ mod tests {
                 output_bytes: 1,
                 text_bytes: 1,
             },
+            cpus: None,
             make_dirs: Vec::new(),
             writable_dirs: Vec::new(),
             outputs: Vec::new(),

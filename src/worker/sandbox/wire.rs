@@ -66,6 +66,8 @@ pub(super) struct Job {
     pub(super) cpu_seconds: u64,
     pub(super) processes: u32,
     pub(super) output_bytes: u64,
+    /// Processors that it is kept on; none: any.
+    pub(super) cpus: Vec<u16>,
     pub(super) make_dirs: Vec<PathBuf>,
     pub(super) writable_dirs: Vec<PathBuf>,
     pub(super) outputs: Vec<PathBuf>,
@@ -243,6 +245,11 @@ impl Frame {
         paths.iter().fold(self, |frame, path| frame.path(path))
     }
 
+    fn cpus(&mut self, cpus: &[u16]) -> &mut Self {
+        self.count(cpus.len());
+        cpus.iter().fold(self, |frame, cpu| frame.number(u64::from(*cpu)))
+    }
+
     fn setup(&mut self, setup: &Setup) -> &mut Self {
         self.tag(mode_tag(setup.mode))
             .tag(setup.niceness)
@@ -272,6 +279,7 @@ impl Frame {
             .number(job.cpu_seconds)
             .number(u64::from(job.processes))
             .number(job.output_bytes)
+            .cpus(&job.cpus)
             .paths(&job.make_dirs)
             .paths(&job.writable_dirs)
             .paths(&job.outputs)
@@ -366,6 +374,7 @@ impl<'a> Body<'a> {
             cpu_seconds: self.number()?,
             processes: self.small()?,
             output_bytes: self.number()?,
+            cpus: self.list(|body| u16::try_from(body.number()?).map_err(|_| Garbled))?,
             make_dirs: self.list(Self::path)?,
             writable_dirs: self.list(Self::path)?,
             outputs: self.list(Self::path)?,
@@ -409,6 +418,7 @@ mod tests {
             cpu_seconds: 7,
             processes: 64,
             output_bytes: 1,
+            cpus: vec![0, 1023],
             make_dirs: vec!["/a".into()],
             writable_dirs: Vec::new(),
             outputs: vec!["/b/a.o".into()],

@@ -174,11 +174,17 @@ impl TestFarm {
     }
 
     pub fn worker_command(&self, name: &str, slots: u32, state_dir: &Path) -> Command {
+        let mut command = self.plain_worker_command(name, state_dir);
+        command.args(["--power", "1", "--slots", &slots.to_string()]);
+        command
+    }
+
+    /// A worker that is told nothing of this machine.
+    pub fn plain_worker_command(&self, name: &str, state_dir: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rdcc-worker"));
         command
             .args(["--coordinator", &format!("http://{}", self.coordinator_address)])
-            .args(["--listen", "127.0.0.1:0", "--power", "1", "--name", name])
-            .args(["--slots", &slots.to_string(), "--state-dir"])
+            .args(["--listen", "127.0.0.1:0", "--name", name, "--state-dir"])
             .arg(state_dir)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -203,6 +209,10 @@ impl TestFarm {
         if let Some(mut daemon) = self.workers.remove(name) {
             daemon.child.wait().expect("ends");
         }
+    }
+
+    pub fn worker_pid(&self, name: &str) -> u32 {
+        self.workers[name].child.id()
     }
 
     /// Sends a worker a signal.

@@ -1,7 +1,10 @@
 //! Where jobs run: on workers, here, or twice; and what is told of it afterwards.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
+
+use rdcc::worker::cores::CpuList;
 
 use super::farm::{COMPILER, TestFarm, has_compiler, wait_for};
 
@@ -262,4 +265,60 @@ fn what_a_coordinator_learned_of_nodes_is_known_to_the_next_unless_its_file_is_d
     farm.start_coordinator();
     assert!(learned(&farm).is_null(), "{}", farm.logs());
     assert!(farm.logs().contains("learned anew"), "{}", farm.logs());
+}
+
+/// Two processors of this machine; `None` where there is one.
+fn two_processors() -> Option<[String; 2]> {
+    let status = fs::read_to_string("/proc/self/status").expect("readable");
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let all: CpuList = list.parse().expect("as the kernel writes it");
+    let mut numbers = all.numbers().map(|number| number.to_string());
+    Some([numbers.next()?, numbers.last()?])
+}
+
+/// On which processors the compilers below a process may run.
+fn compilers_below(ancestor: u32) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("readable").flatten();
+    let statuses = processes.filter_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        Some((pid, fs::read_to_string(process.path().join("status")).ok()?))
+    });
+    let statuses: BTreeMap<u32, String> = statuses.collect();
+    let field = |pid: u32, name: &str| {
+        let lines = statuses.get(&pid)?.lines();
+        lines.into_iter().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+    };
+    let is_below = |pid: u32| {
+        let parents = std::iter::successors(Some(pid), |pid| field(*pid, "PPid:")?.parse().ok());
+        parents.into_iter().any(|parent| parent == ancestor)
+    };
+    let compiles = |pid: u32| field(pid, "Name:").is_some_and(|name| name.starts_with("cc1"));
+    let compilers = statuses.keys().filter(|pid| compiles(**pid) && is_below(**pid));
+    compilers.filter_map(|pid| field(*pid, "Cpus_allowed_list:")).collect()
+}
+
+#[test]
+fn jobs_of_a_worker_with_fast_and_slow_cores_stay_on_those_they_are_given() {
+    let Some([slow, fast]) = two_processors().filter(|_| has_compiler()) else {
+        return;
+    };
+    let mut farm = TestFarm::new();
+    let settings = format!("cores = [{{ cpus = '{slow}', power = 0.5 }}, {{ cpus = '{fast}', power = 4.0 }}]\n");
+    let settings_file = farm.write("worker.toml", settings);
+    let mut command = farm.plain_worker_command("board", &farm.path("board"));
+    command.arg("--config").arg(settings_file);
+    farm.run_worker("board", command);
+    farm.push();
+    farm.write("long.c", LONG);
+    let long = start(farm.compile(&["-O3", "-c", "long.c"]));
+    let pid = farm.worker_pid("board");
+    wait_for("a compile on the fast core", || {
+        (compilers_below(pid) == [fast.clone()]).then_some(())
+    });
+    farm.assert_success(&long.wait_with_output().expect("ends"));
+    let node = &farm.json(&["nodes"])[0];
+    let told = serde_json::json!([{ "slots": 1, "power": 4.0 }, { "slots": 1, "power": 0.5 }]);
+    assert_eq!((&node["cores"], &node["slots"]), (&told, &2.into()), "{node:#}");
 }

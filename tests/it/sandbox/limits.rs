@@ -151,3 +151,18 @@ sandbox_test!(
         assert_eq!(world.probe(&["show", "/proc/self/oom_score_adj"]).await, "500\n");
     }
 );
+
+sandbox_test!(job_is_kept_on_its_processors, EVERY_WAY, |world| async move {
+    let everywhere = world.probe(&["processors"]).await;
+    let last = everywhere.split_whitespace().last().expect("one at least");
+    let mut job = world.job(&["processors"]);
+    job.cpus = last.parse().ok();
+    assert!(job.cpus.is_some(), "{everywhere}");
+    let finished = world.run(job).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&finished.stdout).trim(), last);
+    assert_eq!(
+        world.probe(&["processors"]).await,
+        everywhere,
+        "the next job runs anywhere"
+    );
+});

@@ -42,6 +42,14 @@ static int show(const char *path) {
     return count < 0;
 }
 
+static int processors(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &set)) printf("%d ", cpu);
+    return 0;
+}
+
 static int fill(const char *path, long long size) {
     static char bytes[1 << 16];
     int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
@@ -136,6 +144,7 @@ static void leave_sleeper(char **argv) {
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (argc < 2) return 99;
+    if (named("processors", argv)) return processors();
     if (named("exit", argv)) return atoi(argv[2]);
     if (named("abort", argv)) abort();
     if (named("signal", argv)) { raise(atoi(argv[2])); return 1; }

@@ -222,6 +222,7 @@ impl World {
                 output_bytes: 16 << 20,
                 text_bytes: 1 << 20,
             },
+            cpus: None,
             make_dirs: Vec::new(),
             writable_dirs: Vec::new(),
             outputs: Vec::new(),

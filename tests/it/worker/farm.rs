@@ -13,7 +13,7 @@ use rdcc::agent::worker_link::{
     Changed, Content, ContentSource, InputRef, InputTable, LinkError, LinkRun, LinkTarget, WorkerLink,
 };
 use rdcc::digest::Digest;
-use rdcc::ids::{AgentSessionId, GrantId, ToolchainId};
+use rdcc::ids::{AgentSessionId, CoreGroupId, GrantId, ToolchainId};
 use rdcc::job::{Input, InputKind, JobSpec, Limits, Outcome, Refusal};
 use rdcc::protocol::token::{GrantKey, GrantedJob};
 use rdcc::runtime::tasks::Tasks;
@@ -146,7 +146,7 @@ impl Farm {
         let manifest = Arc::new(manifest);
         let source = InstalledOnly(manifest.clone());
         let executor = Executor {
-            door: Door::new(slots),
+            door: Door::new(vec![slots]),
             toolchains: Arc::new(WorkerToolchains::new(
                 toolchains,
                 source,
@@ -165,6 +165,7 @@ impl Farm {
                 },
             ),
             sandbox,
+            core_groups: Vec::new(),
             ceilings: Ceilings::default(),
             blob_quota_bytes: 1 << 30,
             tasks: tasks.clone(),
@@ -262,6 +263,7 @@ impl Farm {
         LinkRun {
             grant,
             token: KEY.token(grant, AGENT, self.toolchain).to_vec(),
+            cores: CoreGroupId::default(),
             spec: JobSpec {
                 toolchain: self.toolchain,
                 program: self.compiler.clone(),

@@ -25,6 +25,8 @@ pub struct Node {
     /// What it is said to be.
     pub told: f64,
     pub slots: usize,
+    /// Whether these are other cores of the same machine as the node before.
+    pub with_previous: bool,
     /// When it joins, seconds.
     pub joins: f64,
     /// When it is killed.
@@ -39,6 +41,7 @@ impl Node {
             power,
             told: power,
             slots,
+            with_previous: false,
             joins: 0.0,
             dies: f64::INFINITY,
             throttled: None,

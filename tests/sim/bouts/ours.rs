@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdcc::coordinator::events::{
-    Action, AgentHello, Demand, Drain, Ending, Event, Grant, HostKind, LoadReport, Purpose, Want, WorkerHello,
+    Action, AgentHello, CoreGroup, Demand, Drain, Ending, Event, Grant, HostKind, LoadReport, Purpose, Want,
+    WorkerHello,
 };
 use rdcc::coordinator::kept_speeds::KeptSpeeds;
 use rdcc::coordinator::moment::Moment;
@@ -91,7 +92,7 @@ impl Ours {
                 && let Some(job) = self.wanted.remove(&grant.request)
             {
                 self.granted.insert(job, grant);
-                placed.push((job, grant.worker.0 as usize));
+                placed.push((job, grant.worker.0 as usize + usize::from(grant.cores.0)));
             }
         }
         placed
@@ -161,12 +162,23 @@ impl Placer for Ours {
     }
 
     fn joined(&mut self, node: usize, now: f64) -> Placed {
+        if self.nodes[node].with_previous {
+            return Vec::new();
+        }
         self.there[node] = true;
+        let others = self.nodes[node + 1..].iter().take_while(|other| other.with_previous);
+        let groups: Vec<CoreGroup> = std::iter::once(&self.nodes[node])
+            .chain(others)
+            .map(core_group)
+            .collect();
+        let slots: u32 = groups.iter().map(|group| group.slots).sum();
+        let power: u32 = groups.iter().map(|group| group.slots * group.power_milli).sum();
         let hello = WorkerHello {
             name: name(node),
             address: "127.0.0.1:1".into(),
-            slots: self.nodes[node].slots as u32,
-            power_milli: (self.nodes[node].told * 1000.0) as u32,
+            slots,
+            power_milli: power / slots,
+            cores: if groups.len() > 1 { groups } else { Vec::new() },
             host_kind: HostKind("x".into()),
             memory_bytes: 1 << 32,
             sandbox: String::new(),
@@ -180,6 +192,9 @@ impl Placer for Ours {
     }
 
     fn left(&mut self, node: usize, now: f64) -> Placed {
+        if self.nodes[node].with_previous {
+            return Vec::new();
+        }
         self.there[node] = false;
         self.tell(Event::WorkerLeft(WorkerSessionId(node as u64)), now)
     }
@@ -208,4 +223,11 @@ impl Placer for Ours {
 
 fn name(node: usize) -> Name {
     Name::new(&format!("n{node}")).expect("a name")
+}
+
+fn core_group(node: &Node) -> CoreGroup {
+    CoreGroup {
+        slots: node.slots as u32,
+        power_milli: (node.told * 1000.0) as u32,
+    }
 }

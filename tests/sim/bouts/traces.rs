@@ -100,6 +100,15 @@ pub mod clusters {
         mixed().into_iter().map(told).collect()
     }
 
+    /// Six boards with two fast cores and four slow ones.
+    pub fn big_little() -> Vec<Node> {
+        let little = Node {
+            with_previous: true,
+            ..Node::new(0.5, 4)
+        };
+        [Node::new(2.0, 2), little].repeat(6)
+    }
+
     /// A hundred and twenty-eight slots.
     pub fn large() -> Vec<Node> {
         vec![Node::new(1.0, 4); 32]

@@ -64,6 +64,98 @@ fn jobs_go_where_they_end_first_and_long_ones_wait_for_the_fast_worker() {
     assert_eq!(workers(&next), [2]);
 }
 
+/// The groups of cores of what was granted.
+fn cores(actions: &[Action]) -> Vec<u8> {
+    let granted = actions.iter().filter_map(|action| match action {
+        Action::Grant(grant) => Some(grant.cores.0),
+        _ => None,
+    });
+    granted.collect()
+}
+
+fn board(name: &str) -> WorkerHello {
+    let group = |slots, power_milli| CoreGroup { slots, power_milli };
+    WorkerHello {
+        cores: vec![group(1, 2000), group(2, 250)],
+        ..Farm::hello(name, 3, 833, &["a"])
+    }
+}
+
+#[test]
+fn fast_and_slow_cores_of_one_machine_are_places_of_their_own() {
+    let mut farm = Farm::new();
+    farm.join(1, board("board"));
+    let first = want_job(&mut farm, 1000, Purpose::Job, &[]);
+    assert_eq!(cores(&first), [0]);
+    assert_eq!(
+        want_job(&mut farm, 1000, Purpose::Job, &[]),
+        [],
+        "4 s on a slow core, 1 s on the fast one"
+    );
+    let short = want_job(&mut farm, 50, Purpose::Job, &[]);
+    assert_eq!(cores(&short), [1], "it would wait longer than it takes");
+    farm.now += Duration::from_millis(500);
+    let next = farm.done(grant_of(&first), ran_for(500));
+    assert_eq!(cores(&next), [0]);
+    assert_eq!(farm.scheduler.view().workers[0].hello.cores.len(), 2);
+}
+
+#[test]
+fn job_that_goes_on_elsewhere_keeps_its_cores_when_its_worker_comes_back() {
+    let mut farm = Farm::new();
+    farm.join(1, board("board"));
+    let first = grant_of(&want_job(&mut farm, 1000, Purpose::Job, &[]));
+    farm.report(1, 1, &[first], &[]);
+    let again = WorkerHello {
+        running: vec![first, GrantId(99)],
+        ..board("board")
+    };
+    farm.join(2, again);
+    assert_eq!(
+        cores(&want_job(&mut farm, 50, Purpose::Job, &[])),
+        [1],
+        "one that nobody knows took the other"
+    );
+}
+
+#[test]
+fn groups_of_cores_that_do_not_add_up_are_not_believed() {
+    let mut farm = Farm::new();
+    let wrong = WorkerHello {
+        slots: 9,
+        ..board("board")
+    };
+    farm.join(1, wrong);
+    assert_eq!(farm.scheduler.view().workers[0].hello.cores, []);
+}
+
+#[test]
+fn how_far_cores_are_apart_is_learned() {
+    let mut farm = Farm::new();
+    // Said to be eight times as fast; it is twice.
+    farm.join(1, board("board"));
+    farm.join(2, Farm::hello("other", 1, 500, &["a"]));
+    for round in 1..=12 {
+        farm.report(1, round, &[], &[]);
+        farm.report(2, round, &[], &[]);
+        let fast = want_job(&mut farm, 1000, Purpose::Job, &["other"]);
+        let slow = want_job(&mut farm, 10, Purpose::Job, &["other"]);
+        assert_eq!((cores(&fast), cores(&slow)), (vec![0], vec![1]));
+        let other = want_job(&mut farm, 1000, Purpose::Job, &["board"]);
+        farm.now += Duration::from_secs(3);
+        farm.done(grant_of(&fast), ran_for(1000));
+        farm.done(grant_of(&slow), ran_for(20));
+        farm.done(grant_of(&other), ran_for(2000));
+    }
+    let powers = |actions: &[Action]| match actions {
+        [Action::Grant(grant)] => f64::from(grant.power_milli),
+        other => panic!("{other:?}"),
+    };
+    let fast = powers(&want_job(&mut farm, 1000, Purpose::Job, &["other"]));
+    let slow = powers(&want_job(&mut farm, 10, Purpose::Job, &["other"]));
+    assert!((1.5..3.0).contains(&(fast / slow)), "{fast} and {slow}");
+}
+
 #[test]
 fn job_that_waits_for_a_fast_worker_takes_the_slow_one_when_that_does_not_come() {
     let mut farm = Farm::new();

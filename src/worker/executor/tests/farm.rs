@@ -15,7 +15,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use super::super::*;
 use crate::agent::worker_link::{Changed, Content, ContentSource, InputTable, LinkRun, LinkTarget, WorkerLink};
 use crate::digest::Digest;
-use crate::ids::GrantId;
+use crate::ids::{CoreGroupId, GrantId};
 use crate::job::{Input, InputKind, Limits};
 use crate::protocol::token::GrantKey;
 use crate::protocol::wire;
@@ -54,7 +54,7 @@ impl Farm {
         let mirrors = Mirrors::open(&state.path().join("mirrors"), store.clone(), None, 64 << 20).expect("mirrors");
         let sandbox = Arc::new(Pretended::default());
         let executor = Arc::new(Executor {
-            door: Door::new(slots),
+            door: Door::new(vec![slots]),
             toolchains: Arc::new(OneToolchain(state.path().join("toolchain"))),
             mirrors,
             sandbox: sandbox.clone(),
@@ -68,6 +68,7 @@ impl Farm {
                     owner: None,
                 },
             ),
+            core_groups: Vec::new(),
             ceilings: Ceilings::default(),
             blob_quota_bytes: 64 << 20,
             tasks: worker.clone(),
@@ -210,6 +211,7 @@ pub(super) fn job_with(farm: &Farm, inputs: Vec<Input>, script: &str) -> LinkRun
         run_as: None,
         grant,
         token: farm.token(grant, toolchain),
+        cores: CoreGroupId::default(),
         spec: JobSpec {
             toolchain,
             program: "/bin/sh".into(),

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode as Bits, OFlags};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, Signal};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::{CapabilitySet, CapabilitySets, CpuSet};
 
 use super::super::channel::send_all;
 use super::super::filter::{self, Instruction};
@@ -175,6 +175,7 @@ fn become_job(
     calls::put(&output[0], 1).at("setting up standard output")?;
     calls::put(&output[1], 2).at("setting up standard error")?;
     set_limits(template.process_count, job)?;
+    keep_on(&job.cpus);
     if let Some(user) = template.job_user {
         become_user(user).at("becoming the job's user")?;
     }
@@ -189,6 +190,15 @@ fn become_job(
     calls::set_signals(Signals::Open);
     landlock::confine(template.landlock, c"/").at("tying to the root")?;
     calls::filter_calls(filter).at("filtering system calls")
+}
+
+/// Keeps the calling process on some processors. When these were switched off meanwhile, it runs on what there is.
+fn keep_on(cpus: &[u16]) {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(usize::from(*cpu)));
+    if !cpus.is_empty() {
+        rustix::thread::sched_setaffinity(None, &set).ok();
+    }
 }
 
 fn set_limits(count: ProcessCount, job: &Job) -> Result<(), Failure> {

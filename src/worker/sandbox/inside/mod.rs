@@ -214,6 +214,7 @@ fn set_up(setup: &Setup) -> Result<Template, Failure> {
         cpu_seconds: 10,
         processes: 8,
         output_bytes: 1 << 20,
+        cpus: Vec::new(),
         make_dirs: Vec::new(),
         writable_dirs: Vec::new(),
         outputs: Vec::new(),
