@@ -451,6 +451,9 @@ impl Scheduler {
             }
         }
         self.scopes.remove(toolchain);
+        for scope in [Scope::Own(toolchain), Scope::Variants(toolchain)] {
+            self.void_what_is_revoked(scope);
+        }
         for (id, worker) in &mut self.workers {
             worker.holdings.remove(&toolchain);
             worker.uncertified.remove(&toolchain);

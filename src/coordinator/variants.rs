@@ -110,7 +110,7 @@ impl Scheduler {
     }
 
     /// Voids the grants of a scope that are not in use yet and were given by what the table does not say any more.
-    fn void_what_is_revoked(&mut self, scope: Scope) {
+    pub(super) fn void_what_is_revoked(&mut self, scope: Scope) {
         let revoked = self.grants.iter().filter(|(_, record)| {
             let worker = self.workers.get(&record.worker);
             let tool = worker.and_then(|worker| self.scopes.tool(scope, &worker.hello.host_kind));
