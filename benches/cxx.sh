@@ -11,7 +11,7 @@ UNITS=${2:-16}
 JOBS=${JOBS:-8}
 TOOLCHAIN=$TOP/toolchains/arm926.toml
 RDCC="rdcc --toolchain arm926 --driver c++"
-scripts/prepare.sh test
+scripts/prepare.sh bench
 scripts/fetch-source.sh nlohmann-json3 "$TREE"
 REAL=$(command -v arm-linux-gnueabi-g++)
 . benches/build-cost.sh
