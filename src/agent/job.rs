@@ -181,9 +181,9 @@ impl<P> Job<P> {
         self.account.own_only = Some(why.to_string());
     }
 
-    /// Notes that a second copy ran, and whether it was the first to end.
-    pub fn raced(&mut self, race: Race) {
-        self.account.race = Some(race);
+    /// Notes that a second copy ran, and whether it was the first to end; `None`: after all it did not.
+    pub fn raced(&mut self, race: Option<Race>) {
+        self.account.race = race;
     }
 
     /// Adds what a run has carried.

@@ -1,8 +1,10 @@
 //! When a job that takes far too long is started a second time elsewhere, and what its two results mean.
 //!
-//! Pure. A node that is throttled, swaps or hangs keeps a whole build waiting for one object at its end. A second copy of
-//! such a job costs little, as long as it is rare: at most [`BUDGET`] of the work of all jobs goes into copies. The first
-//! result wins and the other copy is cancelled; where both are there, they have to be equal.
+//! Pure. A node that is throttled, swaps or hangs keeps a whole build waiting for one object at its end, and so does a slow
+//! node with a long job that nobody knew to be long. A running job is looked at now and then with what is known by then. It
+//! gets a second copy when it is far beyond its prediction, or when a faster slot is idle and would be through long before
+//! it; either way only while nothing else waits for that slot. At most [`BUDGET`] of the work of all jobs goes into copies.
+//! The first result wins and the other copy is cancelled; where both are there, they have to be equal.
 
 use std::time::Duration;
 
@@ -21,6 +23,61 @@ const OVERDUE: f64 = 1.5;
 const OVERDUE_LEAST: Duration = Duration::from_secs(1);
 /// Without any evidence nothing is overdue before that.
 const OVERDUE_UNKNOWN: Duration = Duration::from_secs(60);
+/// How long a job that runs longer than predicted will go on, as part of its time so far; as the coordinator has it.
+const GOES_ON: f64 = 0.3;
+/// An idle slot has to be through by this many times sooner than the job would be, and by so much more, for a copy that
+/// nothing but hope speaks for: predictions are no better, and the copy's inputs have to get there.
+const SOONER: f64 = 2.0;
+const SOONER_LEAST: Duration = Duration::from_millis(500);
+/// A job is looked at after so long for the first time, and then after a quarter of its time so far, within bounds.
+pub const FIRST_LOOK: Duration = OVERDUE_LEAST;
+const LOOK_AGAIN: f64 = 0.25;
+const LOOK_LEAST: Duration = Duration::from_millis(500);
+const LOOK_MOST: Duration = Duration::from_secs(5);
+
+/// What a look at a running job says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It had better have a second copy.
+    Copy,
+    /// It is to be looked at again after that.
+    Again(Duration),
+}
+
+/// Looks at a job that has run for `elapsed` at a place of `power`, with what is known of it and of the farm now.
+pub fn look(elapsed: Duration, prediction: &Prediction, power: f64, farm: Option<FarmView>) -> Look {
+    let late = is_late(elapsed, prediction, power);
+    let wanted = match farm {
+        // Without a word about the farm the coordinator decides alone: it serves a race last.
+        None => late,
+        Some(farm) => {
+            let fastest = f64::from(farm.fastest_milli) / 1000.0;
+            let idle = farm.slots_busy < farm.slots_total && farm.queued == 0;
+            let known = prediction.spread_milli != 0 && fastest > 0.0;
+            idle && ((late && fastest >= power) || (known && is_left_behind(elapsed, prediction, power, fastest)))
+        }
+    };
+    match wanted {
+        true => Look::Copy,
+        false => Look::Again(elapsed.mul_f64(LOOK_AGAIN).clamp(LOOK_LEAST, LOOK_MOST)),
+    }
+}
+
+/// Tells whether a job is far beyond its prediction.
+pub fn is_late(elapsed: Duration, prediction: &Prediction, power: f64) -> bool {
+    elapsed >= overdue_after(prediction, power)
+}
+
+/// Returns how much longer a job is expected to run.
+pub fn left(elapsed: Duration, prediction: &Prediction, power: f64) -> Duration {
+    let usual = prediction.work.div_f64(power.max(0.001));
+    usual.saturating_sub(elapsed).max(elapsed.mul_f64(GOES_ON))
+}
+
+fn is_left_behind(elapsed: Duration, prediction: &Prediction, power: f64, fastest: f64) -> bool {
+    let copy = prediction.work.div_f64(fastest);
+    left(elapsed, prediction, power) > copy.mul_f64(SOONER) + SOONER_LEAST
+}
 
 /// Returns how long a job may take at a place of `power` before it is overdue.
 pub fn overdue_after(prediction: &Prediction, power: f64) -> Duration {
@@ -44,21 +101,20 @@ impl RaceBudget {
         self.done_s += work.as_secs_f64();
     }
 
-    /// Decides whether an overdue job of that much work, at a place of `power`, gets a second copy; if so, it counts.
-    pub fn may_race(&mut self, work: Duration, power: f64, farm: Option<FarmView>) -> bool {
-        // Without a word about the farm the coordinator decides alone: it serves a race last.
-        let has_place = farm.is_none_or(|farm| {
-            let as_fast = f64::from(farm.fastest_milli) / 1000.0 >= power;
-            as_fast && farm.slots_busy < farm.slots_total && farm.queued == 0
-        });
+    /// Takes the work of a second copy, as far as there is so much.
+    pub fn take(&mut self, work: Duration) -> bool {
         let work_s = work.as_secs_f64();
         let allowed = BUDGET_FIRST.as_secs_f64() + BUDGET * self.done_s;
         let fits = self.copies_s + work_s <= allowed || self.copies_s == 0.0;
-        let may = has_place && fits;
-        if may {
+        if fits {
             self.copies_s += work_s;
         }
-        may
+        fits
+    }
+
+    /// Gives it back: the copy did not run.
+    pub fn give_back(&mut self, work: Duration) {
+        self.copies_s = (self.copies_s - work.as_secs_f64()).max(0.0);
     }
 }
 
@@ -137,35 +193,51 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_few_and_go_to_free_places_that_are_as_fast() {
+    fn copies_go_to_idle_places_that_are_faster_or_as_fast_when_the_job_is_late() {
         let second = Duration::from_secs(1);
+        let known = prediction(1000, 100);
+        let busy = FarmView {
+            queued: 1,
+            ..farm(4, 3, 1000)
+        };
+        // (prediction, elapsed, power, farm) -> whether it gets a copy
         let rows = [
-            (Some(farm(4, 3, 1000)), 1.0, true),
-            (Some(farm(4, 4, 1000)), 1.0, false),
-            (Some(farm(4, 3, 500)), 1.0, false),
-            (
-                Some(FarmView {
-                    queued: 1,
-                    ..farm(4, 3, 1000)
-                }),
-                1.0,
-                false,
-            ),
-            (None, 1.0, true),
+            (known, 3, 1.0, Some(farm(4, 3, 1000)), true),
+            (known, 1, 1.0, Some(farm(4, 3, 1000)), false),
+            (known, 3, 1.0, Some(farm(4, 4, 1000)), false),
+            (known, 3, 1.0, Some(farm(4, 3, 500)), false),
+            (known, 3, 1.0, Some(busy), false),
+            (known, 3, 1.0, None, true),
+            (known, 1, 1.0, None, false),
+            // Not late on such a slow place, but an idle one would be through in a second, this one takes fifteen more.
+            (known, 1, 0.0625, Some(farm(4, 3, 1000)), true),
+            (known, 1, 0.0625, Some(farm(4, 4, 1000)), false),
+            (known, 14, 0.0625, Some(farm(4, 3, 1000)), true),
+            (known, 1, 0.5, Some(farm(4, 3, 1000)), false),
+            (prediction(1000, 0), 59, 0.0625, Some(farm(4, 3, 1000)), false),
+            (prediction(1000, 0), 60, 0.0625, Some(farm(4, 3, 1000)), true),
         ];
-        for (view, power, expected) in rows {
-            assert_eq!(
-                RaceBudget::default().may_race(second, power, view),
-                expected,
-                "{view:?}"
-            );
+        for (prediction, elapsed, power, view, expected) in rows {
+            let found = look(elapsed * second, &prediction, power, view) == Look::Copy;
+            assert_eq!(found, expected, "{prediction:?} {elapsed} s at {power}: {view:?}");
         }
+        let again = |elapsed| look(elapsed, &known, 1.0, Some(busy));
+        assert_eq!(again(FIRST_LOOK), Look::Again(LOOK_LEAST));
+        assert_eq!(again(1000 * second), Look::Again(LOOK_MOST));
+    }
+
+    #[test]
+    fn copies_are_few() {
+        let second = Duration::from_secs(1);
         let (mut budget, mut copies) = (RaceBudget::default(), 0);
         for _ in 0..1000 {
             budget.handle_done(second);
-            copies += u32::from(budget.may_race(second, 1.0, Some(farm(4, 0, 1000))));
+            copies += u32::from(budget.take(second));
         }
         assert!((30..=33).contains(&copies), "{copies}");
+        assert!(!budget.take(second));
+        budget.give_back(second);
+        assert!(budget.take(second));
     }
 
     #[test]

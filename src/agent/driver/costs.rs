@@ -17,7 +17,7 @@ use crate::agent::learned::Learned;
 use crate::agent::local_slots::{Command, LocalPlace};
 use crate::agent::placing::{Ask, Reach};
 use crate::agent::preparation::{Prepared, Trouble};
-use crate::agent::race;
+use crate::agent::race::{self, Look};
 use crate::digest::Digest;
 use crate::exchange::journal::output_of;
 use crate::exchange::{JobRecord, Phase, Race};
@@ -93,34 +93,40 @@ impl<F: Farm> Driver<F> {
         place: F::Place,
         prepared: Arc<Prepared>,
     ) -> Result<Ran, Trouble> {
-        let Some(prediction) = job.prediction else {
-            return self.farm.run(place, prepared).await;
-        };
-        // Its second copy would have to run on the same variant for the two to be compared.
-        if prepared.run_as.is_some() {
-            return self.farm.run(place, prepared).await;
-        }
-        let overdue = race::overdue_after(&prediction, job.power);
-        let mut first = pin!(self.farm.run(place, prepared.clone()));
-        if let Ok(ran) = tokio::time::timeout(overdue, &mut first).await {
-            return ran;
-        }
         let repeatable = job.request.worker.is_none()
             && job
                 .command
                 .as_ref()
                 .is_some_and(|command| race::is_repeatable(command.facts.features));
-        let view = self.farm.view();
-        if !repeatable || !self.budget().may_race(prediction.work, job.power, view) {
-            return first.await;
-        }
-        let Some(traits) = job.traits.clone() else {
-            return first.await;
+        // The second copy of a job on a variant would have to run on the same one for the two to be compared.
+        let traits = job.traits.clone().filter(|_| repeatable && prepared.run_as.is_none());
+        let Some(traits) = traits else {
+            return self.farm.run(place, prepared).await;
         };
-        job.raced(Race::Lost);
+        let began = Instant::now();
+        let mut first = pin!(self.farm.run(place, prepared.clone()));
+        let mut next_look = race::FIRST_LOOK;
+        let prediction = loop {
+            if let Ok(ran) = tokio::time::timeout(next_look, &mut first).await {
+                return ran;
+            }
+            // Others have ended meanwhile, which tells more of this one than was known when it began.
+            let prediction = self.learned.predict(traits.features());
+            next_look = match race::look(began.elapsed(), &prediction, job.power, self.farm.view()) {
+                Look::Copy if self.budget().take(prediction.work) => break prediction,
+                Look::Copy => race::FIRST_LOOK,
+                Look::Again(after) => after,
+            };
+        };
+        job.raced(Some(Race::Lost));
         let mut want = self.want(&traits, prediction, Reach::Chosen);
         want.ask.avoid.extend(Name::new(&job.worker));
-        let mut second = pin!(self.second_copy(want, prepared));
+        let slow = SlowJob {
+            began,
+            power: job.power,
+            prediction,
+        };
+        let mut second = pin!(self.second_copy(want, prepared, slow));
         let (winner, copy) = tokio::select! {
             ran = &mut first => match ran {
                 Ok(ran) => {
@@ -132,7 +138,10 @@ impl<F: Farm> Driver<F> {
             },
             copy = &mut second => match copy {
                 Ok(copy) => (copy, finished_too(first.as_mut()).await.and_then(Result::ok)),
-                Err(_) => return first.await,
+                Err(_) => {
+                    job.raced(None);
+                    return first.await;
+                }
             },
         };
         let (ran, worker, power) = winner;
@@ -142,18 +151,27 @@ impl<F: Farm> Driver<F> {
             "a second copy of a slow job ended first"
         );
         job.note(format!("slow on {}: a second copy on {worker} ended first", job.worker));
-        job.raced(Race::Won);
+        job.raced(Some(Race::Won));
         (job.worker, job.power) = (worker, power);
         self.judged(job, ran, copy)
     }
 
-    async fn second_copy(&self, want: Want, prepared: Arc<Prepared>) -> Result<(Ran, String, f64), Trouble> {
-        match self.farm.place(want).await? {
-            Placed::There(place) => {
+    async fn second_copy(
+        &self,
+        want: Want,
+        prepared: Arc<Prepared>,
+        slow: SlowJob,
+    ) -> Result<(Ran, String, f64), Trouble> {
+        match self.farm.place(want).await {
+            Ok(Placed::There(place)) if slow.is_worth_a_copy_at(F::power(&place)) => {
                 let (worker, power) = (F::worker(&place).to_owned(), F::power(&place));
                 Ok((self.farm.run(place, prepared).await?, worker, power))
             }
-            Placed::Here(..) => Err(super::out_of_turn()),
+            other => {
+                self.budget().give_back(slow.prediction.work);
+                other?;
+                Err(Trouble::new(Reason::WorkerBusy, "no place would be through sooner"))
+            }
         }
     }
 
@@ -174,6 +192,26 @@ impl<F: Farm> Driver<F> {
     fn budget(&self) -> std::sync::MutexGuard<'_, race::RaceBudget> {
         // Sums.
         self.races.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A job that has a second copy.
+struct SlowJob {
+    began: Instant,
+    power: f64,
+    prediction: Prediction,
+}
+
+impl SlowJob {
+    /// Tells whether a copy that begins now at a place of `power` may well end first.
+    fn is_worth_a_copy_at(&self, power: f64) -> bool {
+        let elapsed = self.began.elapsed();
+        if race::is_late(elapsed, &self.prediction, self.power) {
+            // It may never end.
+            return power >= self.power;
+        }
+        let copy = self.prediction.work.div_f64(power.max(0.001));
+        copy < race::left(elapsed, &self.prediction, self.power)
     }
 }
 
