@@ -63,6 +63,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell what audits have found, and which files a wrong node made
+    Audit {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Forget the findings, after printing: the files were compiled again
+        #[arg(long)]
+        forget: bool,
+    },
     /// Write the last build as a trace for Perfetto or chrome://tracing
     Trace {
         /// The file to write
@@ -309,6 +318,7 @@ mod tests {
             "jobs --json",
             "stats --json --zero",
             "why a/b.o",
+            "audit --json --forget",
             "slots",
             "slots --toolchain arm926",
             "toolchain push toolchains/arm926.toml --replace",

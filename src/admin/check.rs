@@ -236,6 +236,9 @@ impl<'a> Bench<'a> {
         if node.state == "draining" {
             return Some("it is drained".to_owned());
         }
+        if node.state == "quarantined" {
+            return Some("it is in quarantine".to_owned());
+        }
         let runs_there = kinds.iter().any(|kind| kind.host_kind == node.host_kind);
         (!runs_there).then(|| format!("no variant of `{}` for {} is pushed", self.toolchain, node.host_kind))
     }

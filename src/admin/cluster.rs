@@ -43,7 +43,7 @@ pub struct Node {
     pub name: String,
     /// Where agents reach it.
     pub address: String,
-    /// `ready`, `draining` or `lost`.
+    /// `ready`, `draining`, `quarantined` or `lost`.
     pub state: String,
     /// Jobs it takes at one time.
     pub slots: u32,

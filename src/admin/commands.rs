@@ -9,8 +9,8 @@ use super::cluster::Cluster;
 use super::coordinator_rpc::{Coordinator, Draining};
 use super::nodes::Names;
 use super::{
-    Context, DONE, Ending, FAILED, Failure, UNREACHABLE, check, masquerade, members, nodes, stats, toolchain, trace,
-    why,
+    Context, DONE, Ending, FAILED, Failure, UNREACHABLE, audit, check, masquerade, members, nodes, stats, toolchain,
+    trace, why,
 };
 use crate::exchange::{AgentReport, Complaint, Reply, Request, Zero};
 use crate::ids::{Name, ToolchainId};
@@ -24,6 +24,10 @@ pub async fn run(command: Command, context: &Context<'_>) -> Ending {
         Command::Stats { json, zero } => {
             let zero = if zero { Zero::Reset } else { Zero::Keep };
             count(json.into(), zero, context).into()
+        }
+        Command::Audit { json, forget } => {
+            let zero = if forget { Zero::Reset } else { Zero::Keep };
+            audits(json.into(), zero, context).into()
         }
         Command::Why { file, json } => explain(&file, json.into(), context).into(),
         Command::Trace { file } => write_trace(&file, context).into(),
@@ -171,6 +175,16 @@ fn count(form: Form, zero: Zero, context: &Context<'_>) -> Result<String, Failur
         Reply::Stats(statistics) => Ok(match form {
             Form::Json => json(&statistics),
             Form::Table => stats::render(&statistics),
+        }),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn audits(form: Form, zero: Zero, context: &Context<'_>) -> Result<String, Failure> {
+    match context.agent.ask(&Request::Audits(zero)).map_err(agent_unreachable)? {
+        Reply::Audits(report) => Ok(match form {
+            Form::Json => json(&report),
+            Form::Table => audit::render(&report, context.now_unix_ms),
         }),
         other => Err(unexpected(other)),
     }

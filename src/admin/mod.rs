@@ -10,6 +10,7 @@ use crate::exchange::settings::Settings;
 use crate::exchange::{Complaint, Reply, Request};
 
 pub mod arguments;
+mod audit;
 mod check;
 mod check_report;
 mod cluster;

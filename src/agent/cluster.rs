@@ -143,20 +143,28 @@ impl Cluster {
             output_bytes_max: OUTPUT_BYTES_MAX,
             run_as: job.run_as.clone(),
         });
-        let lost = async {
-            while grant.voided().await != Void::WorkerLost {
-                // Only expired, which a job that runs does not mind; nothing more will be said.
-                std::future::pending::<()>().await;
+        let given_up = async {
+            match grant.voided().await {
+                Void::WorkerLost => {
+                    tokio::time::sleep(LOST_WAIT).await;
+                    "the coordinator has lost the worker, and no answer came"
+                }
+                Void::Distrusted => DISTRUSTED,
+                // A job that runs does not mind, and nothing more will be said.
+                Void::Expired | Void::Recalled => std::future::pending().await,
             }
-            tokio::time::sleep(LOST_WAIT).await;
+        };
+        let broken = |reason: &str| LinkError::Broken {
+            address: grant.address.clone(),
+            reason: reason.to_owned(),
         };
         let outcome = tokio::select! {
             outcome = run => outcome?,
-            () = lost => return Err(LinkError::Broken {
-                address: grant.address.clone(),
-                reason: "the coordinator has lost the worker, and no answer came".to_owned(),
-            }),
+            reason = given_up => return Err(broken(reason)),
         };
+        if grant.void() == Some(Void::Distrusted) {
+            return Err(broken(DISTRUSTED));
+        }
         let elapsed = began.elapsed();
         let ran = Ran {
             outcome,
@@ -167,6 +175,9 @@ impl Cluster {
         Ok(ran)
     }
 }
+
+/// Why a job is run again that had an answer, or might soon have had one.
+const DISTRUSTED: &str = "an audit has found this node's results wrong";
 
 impl DefinitionSource for Cluster {
     async fn definition(&self, name: &Name) -> Told {
@@ -222,6 +233,10 @@ impl Farm for Cluster {
                 Err(Trouble::new(reason, format!("{worker}: {error}")))
             }
         }
+    }
+
+    fn accuse(&self, worker: &Name, what: &str) {
+        self.coordinator.accuse(worker.clone(), what.to_owned());
     }
 
     fn view(&self) -> Option<FarmView> {

@@ -143,6 +143,8 @@ pub enum Void {
     WorkerLost,
     /// It was held ahead of need and somebody's job wants the place: to be dropped at once, unless a job is in it.
     Recalled,
+    /// Its worker's results were found wrong: what comes from there is not to be used.
+    Distrusted,
 }
 
 /// What the coordinator says by itself.
@@ -187,6 +189,7 @@ enum Note {
     Cancel(RequestId),
     Used(AgentSessionId, GrantId, Cost),
     Done(AgentSessionId, GrantId, Ending),
+    Accuse(Name, String),
 }
 
 impl CoordinatorLink {
@@ -233,6 +236,12 @@ impl CoordinatorLink {
             notes: self.notes.clone(),
             request: Some(request),
         }
+    }
+
+    /// Says that a worker's results are wrong, and what was found. Without a session nobody hears it.
+    pub fn accuse(&self, worker: Name, what: String) {
+        // When the task is gone, so is this agent.
+        let _ = self.notes.send(Note::Accuse(worker, what));
     }
 
     /// Returns how the session stands.

@@ -8,6 +8,7 @@ use super::coordinator_link::{FarmView, StandIn};
 use super::placing::{Ask, Choice};
 use super::preparation::{Prepared, Trouble};
 use super::toolchain_resolve::DefinitionSource;
+use crate::ids::Name;
 use crate::job::Outcome;
 
 /// What a job asks a place for.
@@ -67,6 +68,9 @@ pub trait Farm: DefinitionSource + Send + Sync + 'static {
 
     /// Runs a job. Dropping the future cancels it.
     fn run(&self, place: Self::Place, job: Arc<Prepared>) -> impl Future<Output = Result<Ran, Trouble>> + Send;
+
+    /// Says that a worker's results were found wrong.
+    fn accuse(&self, worker: &Name, what: &str);
 
     /// Returns how full the farm is, as far as that is known.
     fn view(&self) -> Option<FarmView>;

@@ -28,7 +28,7 @@ use crate::digest::Digest;
 use crate::exchange::place::{Place, pushed_definitions};
 use crate::exchange::settings::Settings;
 use crate::exchange::{
-    AgentReport, BuildTrace, CompileRequest, Complaint, JobRecord, Reply, ReportedFarm, Statistics, Zero,
+    AgentReport, AuditReport, BuildTrace, CompileRequest, Complaint, JobRecord, Reply, ReportedFarm, Statistics, Zero,
 };
 use crate::includes::source_tree::disk::{Bounds, DiskTree};
 use crate::runtime::tasks::Tasks;
@@ -208,6 +208,12 @@ impl<F: Farm> Service for Agent<F> {
     async fn why(&self, path: PathBuf) -> Result<Vec<JobRecord>, Complaint> {
         let ledger = self.driver.ledger.clone();
         let told = self.driver.tasks.blocking(move || ledger.why(&path)).await;
+        told.map_err(|error| Complaint::from_error(&error))
+    }
+
+    async fn audits(&self, zero: Zero) -> Result<AuditReport, Complaint> {
+        let ledger = self.driver.ledger.clone();
+        let told = self.driver.tasks.blocking(move || ledger.audits(zero)).await;
         told.map_err(|error| Complaint::from_error(&error))
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::exchange::{Complaint, Counters, JobRecord, Zero};
+use crate::exchange::{AuditNote, AuditReport, Complaint, Counters, JobRecord, Zero};
 use crate::runtime::tasks::Tasks;
 
 mod files;
@@ -19,6 +19,7 @@ mod files;
 mod tests;
 
 pub use files::LedgerError;
+use files::News;
 
 /// How often counts go to disk while jobs run.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
@@ -31,14 +32,8 @@ const ANSWERS_MAX: usize = 10;
 #[derive(Debug)]
 pub struct Ledger {
     files: files::Files,
-    waiting: Mutex<Waiting>,
-}
-
-/// What is not on disk yet.
-#[derive(Debug, Default)]
-struct Waiting {
-    counters: Counters,
-    records: Vec<JobRecord>,
+    /// What is not on disk yet.
+    waiting: Mutex<News>,
 }
 
 impl Ledger {
@@ -64,6 +59,29 @@ impl Ledger {
         self.waiting().counters.add(counters);
     }
 
+    /// Remembers what an audit found. Does not wait for the disk.
+    pub fn note_audit(&self, note: AuditNote) {
+        let mut waiting = self.waiting();
+        if waiting.audits.len() < WAITING_RECORDS_MAX {
+            waiting.audits.push(note);
+        }
+    }
+
+    /// Returns what audits have found, with the files that wrong nodes made; the findings may be forgotten after that.
+    /// Blocks on the disk.
+    pub fn audits(&self, zero: Zero) -> Result<AuditReport, LedgerError> {
+        self.flush()?;
+        let audits = self.files.audits(zero)?;
+        let mut suspects = audits.suspects();
+        if !audits.findings.is_empty() {
+            self.files.each_record(|_| true, |record| suspects.see(record))?;
+        }
+        Ok(AuditReport {
+            findings: suspects.finish(),
+            nodes: audits.nodes,
+        })
+    }
+
     /// Writes what is waiting, takes in the wrappers' journal, and returns the counters of all agents. Blocks on the disk.
     pub fn flush(&self) -> Result<Counters, LedgerError> {
         self.update(Zero::Keep)
@@ -77,7 +95,7 @@ impl Ledger {
             Err(error) if zero == Zero::Keep => {
                 not_saved(&error);
                 let waiting = self.waiting().counters.clone();
-                self.files.with(&waiting)
+                self.files.sums_with(&waiting)
             }
             told => told,
         }
@@ -112,17 +130,18 @@ impl Ledger {
 
     fn update(&self, zero: Zero) -> Result<Counters, LedgerError> {
         let waiting = std::mem::take(&mut *self.waiting());
-        self.files
-            .add(&waiting.counters, &waiting.records, zero)
-            .inspect_err(|_| {
-                let mut newer = self.waiting();
-                newer.counters.add(&waiting.counters);
-                let room = WAITING_RECORDS_MAX.saturating_sub(newer.records.len());
-                newer.records.splice(0..0, waiting.records.into_iter().take(room));
-            })
+        let added = self.files.add(&waiting, zero);
+        added.inspect_err(|_| {
+            let mut newer = self.waiting();
+            newer.counters.add(&waiting.counters);
+            let room = WAITING_RECORDS_MAX.saturating_sub(newer.records.len());
+            newer.records.splice(0..0, waiting.records.into_iter().take(room));
+            let room = WAITING_RECORDS_MAX.saturating_sub(newer.audits.len());
+            newer.audits.splice(0..0, waiting.audits.into_iter().take(room));
+        })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, News> {
         // Each holder leaves it whole at every step.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +154,7 @@ pub async fn flush_regularly(ledger: Arc<Ledger>, tasks: Tasks) {
             () = tasks.cancelled() => return,
             () = tokio::time::sleep(FLUSH_EVERY) => {}
         }
-        if ledger.waiting().counters == Counters::default() {
+        if ledger.waiting().is_empty() {
             continue;
         }
         let flushing = Arc::clone(&ledger);

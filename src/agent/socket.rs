@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exchange::frame::{HEADER_BYTES, Header, Meeting, meet};
 use crate::exchange::place::Place;
 use crate::exchange::{
-    AgentReport, BuildTrace, CompileRequest, Complaint, JobRecord, Reply, Request, Statistics, Zero, codec,
+    AgentReport, AuditReport, BuildTrace, CompileRequest, Complaint, JobRecord, Reply, Request, Statistics, Zero, codec,
 };
 use crate::runtime::tasks::Tasks;
 use crate::runtime::unix_socket;
@@ -42,6 +42,8 @@ pub trait Service: Send + Sync + 'static {
     fn trace(&self) -> impl Future<Output = Option<BuildTrace>> + Send;
     /// Tells what is known of the jobs that wrote `path`, newest first.
     fn why(&self, path: PathBuf) -> impl Future<Output = Result<Vec<JobRecord>, Complaint>> + Send;
+    /// Tells what audits have found, and forgets the findings then if asked to.
+    fn audits(&self, zero: Zero) -> impl Future<Output = Result<AuditReport, Complaint>> + Send;
     /// Tells what the agent is doing.
     fn report(&self) -> impl Future<Output = AgentReport> + Send;
 }
@@ -286,6 +288,7 @@ impl<S: Service> House<S> {
             Ok(Request::Compile(request)) => self.compile(request, pid, stream).await,
             Ok(Request::Stats(zero)) => or_complain(self.service.stats(zero).await, Reply::Stats),
             Ok(Request::Why(path)) => or_complain(self.service.why(path).await, Reply::Why),
+            Ok(Request::Audits(zero)) => or_complain(self.service.audits(zero).await, Reply::Audits),
             Ok(Request::Trace) => Reply::Trace(self.service.trace().await).into(),
             Ok(Request::Status) => Reply::Status(self.service.report().await).into(),
             Ok(Request::Retire) => {

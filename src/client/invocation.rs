@@ -16,6 +16,7 @@ mod tests;
 /// The commands for people. Anything else that is no compiler is a mistake.
 pub const COMMANDS: &[&str] = &[
     "agent",
+    "audit",
     "check",
     "drain",
     "help",

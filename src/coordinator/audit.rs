@@ -105,6 +105,10 @@ impl Scheduler {
             check(grants.len() <= slots.max(adopted) + adopted, || {
                 format!("worker {id} is oversold: {} grants, {slots} slots", grants.len())
             })?;
+            check(
+                worker.quarantined == self.quarantine.of(&worker.hello.name).is_some(),
+                || format!("worker {id} is not where the quarantine says"),
+            )?;
             for (cores, taken) in worker.cores.taken() {
                 let of_group = |grant: &&GrantId| self.grants.get(grant).is_some_and(|record| record.cores == cores);
                 let counted = grants.iter().filter(of_group).count();

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -15,11 +15,12 @@ use super::events::{
     Action, AgentHello, Drain, Effort, Event, FarmView, Grant, HostKind, Purpose, StandIn, StandIns, VoidReason,
     WorkerHello,
 };
+use super::kept_files::KeptFiles;
 use super::kept_speeds::KeptSpeeds;
 use super::moment::Moment;
+use super::quarantine::Quarantine;
 use super::rules::Rules;
 use super::scheduler::Scheduler;
-use super::speeds_file::SpeedsFile;
 use super::view::ClusterView;
 use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::Refusal;
@@ -201,7 +202,7 @@ pub struct Catalogue {
 }
 
 /// Starts the driver as one of `tasks`.
-pub async fn start(tasks: &Tasks, rules: Rules, catalogue: Catalogue, speeds: SpeedsFile) -> DriverHandle {
+pub async fn start(tasks: &Tasks, rules: Rules, catalogue: Catalogue, files: KeptFiles) -> DriverHandle {
     let (inbox, commands) = mpsc::channel(INBOX_MAX);
     // Never zero, so that a grant's number never looks like one that was left out.
     let life = rand::random::<u32>().max(1);
@@ -214,32 +215,46 @@ pub async fn start(tasks: &Tasks, rules: Rules, catalogue: Catalogue, speeds: Sp
         workers: BTreeMap::new(),
         next_session: (u64::from(life) << 32) + 1,
         follow_ups: VecDeque::new(),
+        quarantine: watch::Sender::new(files.quarantine().await),
     };
     for (toolchain, host_kind) in catalogue.toolchains {
         driver.tell(Event::ToolchainAdded(toolchain, host_kind));
     }
     driver.tell(Event::StandIns(catalogue.stand_ins));
-    driver.tell(Event::SpeedsKept(speeds.read().await));
+    let speeds = files.speeds().await;
+    driver.tell(Event::SpeedsKept(speeds.clone()));
+    let quarantine = driver.quarantine.borrow().clone();
+    driver.tell(Event::QuarantineKept(quarantine));
     let handle = DriverHandle { inbox };
-    tasks.spawn_until_cancelled(keep_regularly(handle.clone(), speeds.clone()));
+    tasks.spawn_until_cancelled(keep_regularly(handle.clone(), files.clone(), speeds));
+    let changes = driver.quarantine.subscribe();
+    // Ends with the driver, after its last change.
+    tasks.spawn(keep_quarantine(changes, files.clone()));
     let cancelled = tasks.token();
     tasks.spawn(async move {
         cancelled.run_until_cancelled(driver.run(commands)).await;
-        speeds.write(driver.scheduler.kept_speeds()).await;
+        files.keep_speeds(driver.scheduler.kept_speeds()).await;
     });
     handle
 }
 
+/// Writes down who is in quarantine, whenever that changes.
+async fn keep_quarantine(mut changes: watch::Receiver<Quarantine>, files: KeptFiles) {
+    while changes.changed().await.is_ok() {
+        let quarantine = changes.borrow_and_update().clone();
+        files.keep_quarantine(quarantine).await;
+    }
+}
+
 /// Writes down what the farm teaches: not in the driver's own task, which waits for no disk.
-async fn keep_regularly(driver: DriverHandle, speeds: SpeedsFile) {
-    let mut written = KeptSpeeds::default();
+async fn keep_regularly(driver: DriverHandle, files: KeptFiles, mut written: KeptSpeeds) {
     loop {
         tokio::time::sleep(KEEP_EVERY).await;
         let Ok(kept) = driver.ask(Command::KeptSpeeds).await else {
             return;
         };
         if kept != written {
-            speeds.write(kept.clone()).await;
+            files.keep_speeds(kept.clone()).await;
             written = kept;
         }
     }
@@ -271,6 +286,8 @@ struct Driver {
     next_session: u64,
     /// Ends of sessions that came about while actions were performed.
     follow_ups: VecDeque<Event>,
+    /// Who is in quarantine, for whoever writes it down.
+    quarantine: watch::Sender<Quarantine>,
 }
 
 impl Driver {
@@ -312,7 +329,7 @@ impl Driver {
                 self.tell(event);
             }
             Command::SetDrain(name, drain, reply) => {
-                let known = self.scheduler.has_worker(&name);
+                let known = self.scheduler.knows_worker(&name);
                 let answer = if known {
                     Ok(())
                 } else {
@@ -415,6 +432,11 @@ impl Driver {
             Action::VoidAtWorker(worker, grant, reason) => self.say_to_worker(worker, WorkerWord::Void(grant, reason)),
             Action::Prepare(worker, toolchain, effort) => {
                 self.say_to_worker(worker, WorkerWord::Prepare(toolchain, effort));
+            }
+            Action::KeepQuarantine => {
+                let quarantine = self.scheduler.quarantine().clone();
+                tracing::warn!(?quarantine, "the quarantine has changed");
+                self.quarantine.send_replace(quarantine);
             }
             Action::Drain(worker, drain) => self.say_to_worker(worker, WorkerWord::Drain(drain)),
             Action::DropAgent(agent, reason) => {

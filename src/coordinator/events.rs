@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::kept_speeds::KeptSpeeds;
+use super::quarantine::Quarantine;
 use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind, RunReport, Variants};
 use crate::toolchains::definition::Certify;
@@ -34,6 +35,8 @@ pub enum Event {
     WorkerToolchain(WorkerSessionId, ToolchainId, ToolchainNews),
     /// A worker's regular report.
     WorkerLoad(WorkerSessionId, LoadReport),
+    /// An agent has found by comparison that a worker's results are wrong, and says what it found.
+    Accused(AgentSessionId, Name, String),
     /// An administrator stops or resumes the use of a worker.
     DrainSet(Name, Drain),
     /// A toolchain was pushed, or is known from before.
@@ -44,6 +47,8 @@ pub enum Event {
     StandIns(StandIns),
     /// What an earlier life of the coordinator learned. Told once, after the catalogue and before anybody joins.
     SpeedsKept(KeptSpeeds),
+    /// Who was in quarantine at the end of the earlier life; likewise.
+    QuarantineKept(Quarantine),
     /// Only time has passed.
     Tick,
 }
@@ -239,6 +244,8 @@ pub enum Action {
     VoidAtWorker(WorkerSessionId, GrantId, VoidReason),
     /// Ask the worker for a toolchain.
     Prepare(WorkerSessionId, ToolchainId, Effort),
+    /// Write down who is in quarantine.
+    KeepQuarantine,
     /// Tell the worker whether it is drained.
     Drain(WorkerSessionId, Drain),
     /// End the agent's session.
@@ -296,6 +303,8 @@ pub enum VoidReason {
     Returned,
     /// A place held ahead of need is wanted for somebody's job.
     Recalled,
+    /// The worker's results were found wrong: nothing that comes from there is to be used.
+    Distrusted,
 }
 
 /// How much a worker is to do for a toolchain.

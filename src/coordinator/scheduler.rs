@@ -21,6 +21,7 @@ use super::agents::Agent;
 use super::events::{Action, Drain, Event};
 use super::grants::GrantRecord;
 use super::moment::Moment;
+use super::quarantine::Quarantine;
 use super::rules::Rules;
 use super::scopes::{Scope, Scopes};
 use super::speed::Speed;
@@ -41,6 +42,8 @@ pub struct Scheduler {
     pub(super) names: BTreeMap<Name, WorkerSessionId>,
     /// What administrators decided in this life, also for workers that are away.
     pub(super) drains: BTreeMap<Name, Drain>,
+    /// Who gets no jobs because its results were found wrong.
+    pub(super) quarantine: Quarantine,
     pub(super) grants: BTreeMap<GrantId, GrantRecord>,
     pub(super) supplies: BTreeMap<Scope, Supply>,
     /// The catalogue, and who stands in for whom.
@@ -73,6 +76,7 @@ impl Scheduler {
             workers: BTreeMap::new(),
             names: BTreeMap::new(),
             drains: BTreeMap::new(),
+            quarantine: Quarantine::default(),
             grants: BTreeMap::new(),
             supplies: BTreeMap::new(),
             scopes: Scopes::default(),
@@ -102,11 +106,13 @@ impl Scheduler {
             Event::WorkerLeft(worker) => self.handle_worker_left(worker),
             Event::WorkerToolchain(worker, toolchain, news) => self.handle_news(worker, toolchain, news),
             Event::WorkerLoad(worker, report) => self.handle_load(worker, report),
+            Event::Accused(agent, name, what) => self.handle_accused(agent, &name, &what),
             Event::DrainSet(name, drain) => self.handle_drain(&name, drain),
             Event::ToolchainAdded(toolchain, host_kind) => self.handle_toolchain_added(toolchain, host_kind),
             Event::ToolchainRemoved(toolchain) => self.handle_toolchain_removed(toolchain),
             Event::StandIns(table) => self.handle_stand_ins(table),
             Event::SpeedsKept(kept) => self.handle_speeds_kept(kept),
+            Event::QuarantineKept(kept) => self.handle_quarantine_kept(kept),
             Event::Tick => {}
         }
         self.time_outlook();
@@ -118,9 +124,9 @@ impl Scheduler {
         self.timers.next()
     }
 
-    /// Returns whether a worker of this name is connected, or was a moment ago.
-    pub fn has_worker(&self, name: &Name) -> bool {
-        self.names.contains_key(name)
+    /// Returns whether a worker of this name is connected, was a moment ago, or is in quarantine.
+    pub fn knows_worker(&self, name: &Name) -> bool {
+        self.names.contains_key(name) || self.quarantine.of(name).is_some()
     }
 
     fn handle_timers(&mut self) {

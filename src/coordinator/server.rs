@@ -17,10 +17,10 @@ use super::enrolment_service::EnrolmentService;
 use super::events::{Event, HostKind, StandIn, StandIns};
 use super::farm::{AuditLog, Farm, FarmError};
 use super::guard_service::GuardLayer;
+use super::kept_files::KeptFiles;
 use super::registry::{Registry, RegistryError};
 use super::service::CoordinatorService;
 use super::settings::Settings;
-use super::speeds_file::SpeedsFile;
 use super::toolchain_service::{CatalogueChange, ToolchainService};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel::{self, ListenError};
@@ -102,8 +102,8 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
         toolchains: known.collect(),
         stand_ins: stand_ins(&registry),
     };
-    let speeds = SpeedsFile::new(&settings.state_dir, tasks);
-    let driver = driver::start(tasks, settings.rules.clone(), catalogue, speeds).await;
+    let files = KeptFiles::new(&settings.state_dir, tasks);
+    let driver = driver::start(tasks, settings.rules.clone(), catalogue, files).await;
     let (changes, changed) = mpsc::unbounded_channel();
     tasks.spawn_until_cancelled(tell_changes(changed, driver.clone(), registry.clone(), tasks.clone()));
     let toolchains = ToolchainService::new(registry, tasks.clone(), changes, audit.clone()).into_server();

@@ -26,6 +26,9 @@ mod messages;
 /// Time for a peer to say who it is. It says so in its first packet.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 
+/// Most accusations that one session may bring: each is a line in the audit log, and a farm has no more bad nodes at once.
+const ACCUSATIONS_MAX: u32 = 16;
+
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The `Coordinator` service.
@@ -72,6 +75,33 @@ fn member<T>(request: &Request<T>) -> Option<Identity> {
         .and_then(|peer| peer.identity.clone())
 }
 
+/// The same in words, for the audit log.
+fn by<T>(request: &Request<T>) -> String {
+    let peer = request.extensions().get::<Peer>();
+    peer.map_or_else(|| "somebody".to_owned(), Peer::to_string)
+}
+
+/// What an agent says against nodes goes to the audit log first.
+struct Witness {
+    audit: Arc<AuditLog>,
+    tasks: Tasks,
+    by: String,
+    accusations_left: u32,
+}
+
+impl Witness {
+    /// Notes it. False when the agent has said too much already.
+    async fn note(&mut self, worker: &Name, what: &str) -> bool {
+        if self.accusations_left == 0 {
+            return false;
+        }
+        self.accusations_left -= 1;
+        let (audit, by, about) = (self.audit.clone(), self.by.clone(), format!("{worker}: {what}"));
+        self.tasks.blocking(move || audit.note(&by, "accused", &about)).await;
+        true
+    }
+}
+
 impl From<Stopped> for Status {
     fn from(stopped: Stopped) -> Self {
         Status::unavailable(stopped.to_string())
@@ -99,14 +129,25 @@ impl wire::coordinator_server::Coordinator for CoordinatorService {
     ) -> Result<Response<Self::AgentSessionStream>, Status> {
         let holder = member(&request).map(|member| member.dns_name()).unwrap_or_default();
         let revoked = self.until_revoked(request.extensions().get());
+        let witness = Witness {
+            audit: self.audit.clone(),
+            tasks: self.tasks.clone(),
+            by: by(&request),
+            accusations_left: ACCUSATIONS_MAX,
+        };
         let mut events = request.into_inner();
         let hello = messages::agent_hello(first_of(&mut events).await?).map_err(malformed)?;
         let who = format!("agent of {}@{}", hello.hello.user, hello.hello.host);
         let protocol = agree(&who, hello.protocol)?;
         let session = self.driver.join_agent(hello.hello, holder).await?;
         let id = session.id;
-        self.tasks
-            .spawn_until_cancelled(read_agent(events, id, self.driver.clone(), [session.ended, revoked]));
+        self.tasks.spawn_until_cancelled(read_agent(
+            events,
+            id,
+            self.driver.clone(),
+            witness,
+            [session.ended, revoked],
+        ));
         let welcome = messages::agent_welcome(protocol, id);
         let words = ReceiverStream::new(session.words).map(|word| match word {
             AgentWord::Ended(reason) => Err(Status::aborted(reason)),
@@ -151,10 +192,7 @@ impl wire::coordinator_server::Coordinator for CoordinatorService {
         &self,
         request: Request<wire::SetDrainRequest>,
     ) -> Result<Response<wire::SetDrainReply>, Status> {
-        let by = request
-            .extensions()
-            .get::<Peer>()
-            .map_or_else(|| "somebody".to_owned(), Peer::to_string);
+        let by = by(&request);
         let request = request.into_inner();
         let name = Name::new(&request.worker).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let drain = if request.on { Drain::On } else { Drain::Off };
@@ -179,6 +217,7 @@ async fn read_agent(
     mut events: Streaming<wire::AgentEvent>,
     id: AgentSessionId,
     driver: DriverHandle,
+    mut witness: Witness,
     [ended, revoked]: [CancellationToken; 2],
 ) {
     loop {
@@ -189,6 +228,7 @@ async fn read_agent(
         };
         let Ok(Some(event)) = event else { break };
         match messages::agent_event(id, event) {
+            Ok(Some(Event::Accused(_, worker, what))) if !witness.note(&worker, &what).await => {}
             Ok(Some(event)) => {
                 if driver.tell(event).await.is_err() {
                     return;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::events::{AgentHello, Drain, Leaving, WorkerHello};
 use super::grants::{GrantState, Spare};
 use super::health::Trust;
+use super::quarantine::Accusation;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
 use super::workers::{Holding, Origin, Worker};
@@ -55,6 +56,8 @@ pub enum WorkerState {
     Ready,
     /// It gets none and finishes what it has.
     Draining,
+    /// It gets none, and nothing of what it makes is used: its results were found wrong.
+    Quarantined,
     /// Its session broke a moment ago.
     Lost,
 }
@@ -136,6 +139,7 @@ impl Scheduler {
     fn view_worker(&self, worker: &Worker) -> WorkerView {
         let state = match (worker.is_linked(), worker.is_usable()) {
             (false, _) => WorkerState::Lost,
+            (true, false) if worker.quarantined => WorkerState::Quarantined,
             (true, false) => WorkerState::Draining,
             (true, true) => WorkerState::Ready,
         };
@@ -148,12 +152,28 @@ impl Scheduler {
             jobs_done: worker.jobs_done,
             faults: worker.faults,
             memory_available_bytes: worker.memory_available_bytes,
-            note: self.note(worker).to_owned(),
+            note: self.note(worker),
             learned_milli: self.learned_milli(worker),
         }
     }
 
-    fn note(&self, worker: &Worker) -> &'static str {
+    fn note(&self, worker: &Worker) -> String {
+        let name = &worker.hello.name;
+        match (self.quarantine.of(name), &worker.accused) {
+            (Some(accusation), _) => {
+                let Accusation { by, what } = accusation;
+                format!("in quarantine by the word of {by}: {what}; `rdcc drain {name} --off` lets it work again")
+            }
+            (None, Some(Accusation { by, what })) => {
+                format!(
+                    "accused by {by}, and too many nodes are in quarantine already: {what}; `rdcc drain {name}` takes it out"
+                )
+            }
+            (None, None) => self.lesser_note(worker).to_owned(),
+        }
+    }
+
+    fn lesser_note(&self, worker: &Worker) -> &'static str {
         if !worker.is_linked() {
             return "no session; it has a moment to come back";
         }

@@ -13,6 +13,7 @@ use super::events::{Action, Demand, Drain, HostKind, Leaving, LoadReport, VoidRe
 use super::grants::{GrantRecord, GrantState, Spare};
 use super::health::{Health, Trust};
 use super::moment::Moment;
+use super::quarantine::Accusation;
 use super::scheduler::Scheduler;
 use super::scopes::{Scope, Scopes};
 use super::speed::{Speed, Spot};
@@ -36,6 +37,10 @@ pub(super) struct Worker {
     pub link: Link,
     pub drain: Drain,
     pub leaving: Leaving,
+    /// Its results were found wrong; see `quarantine`.
+    pub quarantined: bool,
+    /// The same, while too many are in quarantine.
+    pub accused: Option<Accusation>,
     pub health: Health,
     /// It refused a job as busy, so nothing is given until its next report.
     pub wary: bool,
@@ -104,6 +109,8 @@ impl Worker {
             link: Link::Up,
             drain,
             leaving: Leaving::No,
+            quarantined: false,
+            accused: None,
             health: Health::default(),
             wary: false,
             grants: BTreeSet::new(),
@@ -129,7 +136,8 @@ impl Worker {
 
     /// Whether it may get jobs at all, now or when a slot is free.
     pub fn is_usable(&self) -> bool {
-        self.is_linked() && self.drain == Drain::Off && self.leaving == Leaving::No && self.hello.slots > 0
+        let wanted = self.drain == Drain::Off && !self.quarantined;
+        self.is_linked() && wanted && self.leaving == Leaving::No && self.hello.slots > 0
     }
 
     /// Slots that may be given out now.
@@ -230,6 +238,7 @@ impl Scheduler {
         let ready: BTreeSet<ToolchainId> = std::mem::take(&mut hello.ready).into_iter().collect();
         let name = hello.name.clone();
         let mut worker = Worker::new(hello, drain);
+        worker.quarantined = self.quarantine.of(&name).is_some();
         if let Some(before) = before {
             self.hand_over(before, id, &running, &mut worker);
         } else if let Some(known) = self.remembered.remove(&name) {
@@ -273,6 +282,7 @@ impl Scheduler {
         self.lose_grants(before);
         let Some(old) = self.workers.get(&before) else { return };
         worker.health = old.health.clone();
+        worker.accused = old.accused.clone();
         worker.ended = old.ended.clone();
         (worker.jobs_done, worker.faults) = (old.jobs_done, old.faults);
         if let Some(until) = worker.health.pause_until().filter(|until| *until > self.now) {
@@ -390,6 +400,9 @@ impl Scheduler {
 
     pub(super) fn handle_drain(&mut self, name: &Name, drain: Drain) {
         let Some(id) = self.names.get(name).copied() else {
+            if drain == Drain::Off {
+                self.release_from_quarantine(name);
+            }
             return;
         };
         if self.drains.len() >= self.rules.workers_max {
@@ -397,17 +410,21 @@ impl Scheduler {
             self.drains.retain(|name, _| names.contains_key(name));
         }
         self.drains.insert(name.clone(), drain);
+        let was_quarantined = self.workers.get(&id).is_some_and(|worker| worker.quarantined);
+        if drain == Drain::Off {
+            self.release_from_quarantine(name);
+        }
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        if worker.drain == drain {
-            return;
-        }
+        let turned = worker.drain != drain;
         worker.drain = drain;
-        if worker.is_linked() {
+        if turned && worker.is_linked() {
             self.act(Action::Drain(id, drain));
         }
-        self.relist(id);
+        if turned || was_quarantined {
+            self.relist(id);
+        }
     }
 
     pub(super) fn handle_load(&mut self, id: WorkerSessionId, mut report: LoadReport) {

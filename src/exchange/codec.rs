@@ -58,6 +58,7 @@ pub fn encode_request(request: &Request) -> Result<Vec<u8>, Malformed> {
         Request::Status => out.byte(3),
         Request::Retire => out.byte(4),
         Request::Trace => out.byte(5),
+        Request::Audits(zero) => out.bytes(&[6, u8::from(*zero == Zero::Reset)]),
     }
     out.finish()
 }
@@ -67,18 +68,23 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, Malformed> {
     let mut from = Reader(bytes);
     let request = match from.byte()? {
         0 => Request::Compile(decode_compile(&mut from)?),
-        1 => Request::Stats(match from.byte()? {
-            0 => Zero::Keep,
-            1 => Zero::Reset,
-            _ => return Err(Malformed::Value("zero")),
-        }),
+        1 => Request::Stats(decode_zero(&mut from)?),
         2 => Request::Why(PathBuf::from(from.os_string()?)),
         3 => Request::Status,
         4 => Request::Retire,
         5 => Request::Trace,
+        6 => Request::Audits(decode_zero(&mut from)?),
         _ => return Err(Malformed::Value("request")),
     };
     from.finish(request)
+}
+
+fn decode_zero(from: &mut Reader<'_>) -> Result<Zero, Malformed> {
+    match from.byte()? {
+        0 => Ok(Zero::Keep),
+        1 => Ok(Zero::Reset),
+        _ => Err(Malformed::Value("zero")),
+    }
 }
 
 /// Encodes `reply` with its header.
@@ -111,6 +117,7 @@ pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, Malformed> {
         Reply::Status(report) => out.json(6, report),
         Reply::Retiring => out.byte(7),
         Reply::Trace(trace) => out.json(8, trace),
+        Reply::Audits(report) => out.json(9, report),
     }
     out.finish()
 }
@@ -152,6 +159,7 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, Malformed> {
         6 => Reply::Status(from.json("report")?),
         7 => Reply::Retiring,
         8 => Reply::Trace(from.json("trace")?),
+        9 => Reply::Audits(from.json("audits")?),
         _ => return Err(Malformed::Value("reply")),
     };
     from.finish(reply)

@@ -10,7 +10,7 @@ pub const HEADER_BYTES: usize = 16;
 /// Longest message, bytes. Diagnostics are the longest part; workers cap them far below.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// How messages are encoded; raised with every change in `codec.rs` or in what it encodes.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 
 const MAGIC: [u8; 4] = *b"rdcc";
 

@@ -8,6 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+pub mod audits;
 pub mod build;
 pub mod codec;
 pub mod complaint;
@@ -20,6 +21,7 @@ pub mod record;
 pub mod report;
 pub mod settings;
 
+pub use audits::{AuditNote, AuditReport, Audits};
 pub use build::{BuildSummary, BuildTrace};
 pub use complaint::Complaint;
 pub use counters::Counters;
@@ -41,6 +43,8 @@ pub enum Request {
     Stats(Zero),
     /// Tell what is known of the jobs that wrote this file.
     Why(PathBuf),
+    /// Tell what audits have found; findings are forgotten after that when `Zero::Reset` says so.
+    Audits(Zero),
     /// Tell what the agent is doing.
     Status,
     /// Tell the last build, job by job.
@@ -137,6 +141,8 @@ pub enum Reply {
     Stats(Statistics),
     /// Answer to [`Request::Why`], newest first.
     Why(Vec<JobRecord>),
+    /// Answer to [`Request::Audits`].
+    Audits(AuditReport),
     /// Answer to [`Request::Status`].
     Status(AgentReport),
     /// Answer to [`Request::Retire`].

@@ -58,6 +58,7 @@ const PURE: &[&str] = &[
     "src/coordinator/health.rs",
     "src/coordinator/pauses.rs",
     "src/coordinator/kept_speeds.rs",
+    "src/coordinator/quarantine.rs",
     "src/coordinator/learning.rs",
     "src/coordinator/members.rs",
     "src/coordinator/moment.rs",

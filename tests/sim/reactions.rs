@@ -71,7 +71,7 @@ impl World {
                 let known = self
                     .scheduler
                     .as_ref()
-                    .is_some_and(|scheduler| scheduler.has_worker(&name));
+                    .is_some_and(|scheduler| scheduler.knows_worker(&name));
                 match known {
                     true => self.tell_scheduler(Event::DrainSet(name, Drain::Off)),
                     // The administrator is told that there is no such worker now, and tries again.
@@ -92,12 +92,14 @@ impl World {
         let session = match &event {
             Event::AgentJoined(id, _) | Event::Want(id, _) => id.0,
             Event::CancelWant(id, _) | Event::GrantDone(id, ..) | Event::GrantUsed(id, ..) => id.0,
+            Event::Accused(id, ..) => id.0,
             Event::WorkerJoined(id, _) | Event::WorkerLoad(id, _) | Event::WorkerToolchain(id, ..) => id.0,
             Event::AgentLeft(_) | Event::WorkerLeft(_) | Event::DrainSet(..) => 0,
             Event::ToolchainAdded(..)
             | Event::ToolchainRemoved(_)
             | Event::StandIns(_)
             | Event::SpeedsKept(_)
+            | Event::QuarantineKept(_)
             | Event::Tick => 0,
         };
         if self.cut.contains(&session) {
@@ -496,7 +498,7 @@ impl World {
         self.after(wait, Step::Accident);
         let worker = self.random.random_range(0..self.workers.len());
         let agent = self.random.random_range(0..self.agents.len());
-        match self.random.random_range(0..9) {
+        match self.random.random_range(0..10) {
             0 => self.crash_worker(worker),
             1 => {
                 if let Some(session) = self.workers[worker].session {
@@ -522,6 +524,15 @@ impl World {
             }
             6 => self.evict(worker),
             7 => self.remove_and_push(),
+            8 => {
+                let name = self.workers[worker].name.clone();
+                if let Some(session) = self.agents[agent].session {
+                    let accused = Event::Accused(session, name.clone(), "other bits".into());
+                    self.send_up(session.0, accused);
+                }
+                let wait = self.random_wait(100, 20_000);
+                self.after(wait, Step::DrainOff(name));
+            }
             _ => self.restart_worker_twice(worker),
         }
     }

@@ -80,6 +80,9 @@ impl World {
     fn wrong_with(&self, grant: &Grant) -> Option<&'static str> {
         let holder = |worker: &&super::worker::SimWorker| worker.session == Some(grant.worker);
         let worker = self.workers.iter().find(holder)?;
+        if self.quarantine.of(&worker.name).is_some() {
+            return Some("a slot of a node in quarantine was granted");
+        }
         let Some(run_as) = grant.run_as else {
             let at_home = self.kind_of(grant.toolchain) == worker.host_kind;
             return (!at_home).then_some("a toolchain was granted on another kind of host");

@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rdcc::coordinator::events::{Action, CoreGroup, Drain, Effort, Event, Grant, VoidReason};
 use rdcc::coordinator::moment::Moment;
+use rdcc::coordinator::quarantine::Quarantine;
 use rdcc::coordinator::rules::Rules;
 use rdcc::coordinator::scheduler::Scheduler;
 use rdcc::digest::Digest;
@@ -83,6 +84,8 @@ pub struct World {
     pub agents: Vec<SimAgent>,
     pub workers: Vec<SimWorker>,
     pub known: BTreeSet<ToolchainId>,
+    /// As the coordinator has it on disk.
+    pub quarantine: Quarantine,
     /// Pairs of toolchains of which the second may stand in for the first, by number.
     pub certified: BTreeSet<(usize, usize)>,
     /// Promises that were seen broken.
@@ -122,6 +125,7 @@ impl World {
             agents: Vec::new(),
             workers: Vec::new(),
             known: BTreeSet::new(),
+            quarantine: Quarantine::default(),
             certified: BTreeSet::new(),
             broken: Vec::new(),
             runs: 0,
@@ -316,6 +320,10 @@ impl World {
                 self.send_to_worker(worker, Order::Prepare(toolchain, effort));
             }
             Action::Drain(worker, drain) => self.send_to_worker(worker, Order::Drain(drain)),
+            Action::KeepQuarantine => {
+                let scheduler = self.scheduler.as_ref().expect("it acts");
+                self.quarantine = scheduler.quarantine().clone();
+            }
             Action::DropAgent(agent, _) => self.cut_agent(agent),
             Action::DropWorker(worker, _) => self.cut_worker(worker),
         }
@@ -366,6 +374,7 @@ impl World {
             self.tell_scheduler(Event::ToolchainAdded(toolchain, self.kind_of(toolchain)));
         }
         self.tell_stand_ins();
+        self.tell_scheduler(Event::QuarantineKept(self.quarantine.clone()));
     }
 
     /// Stops the coordinator without a word; it starts again after a while.

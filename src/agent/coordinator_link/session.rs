@@ -156,7 +156,7 @@ impl Owner {
                     Note::Cancel(request) => {
                         early.retain(|note| !matches!(note, Note::Want(wanted, ..) if *wanted == request));
                     }
-                    Note::Want(..) | Note::Used(..) | Note::Done(..) => fail_all([note], "there is no session with it"),
+                    Note::Want(..) | Note::Used(..) | Note::Done(..) | Note::Accuse(..) => fail_all([note], "there is no session with it"),
                 },
             }
         }
@@ -217,6 +217,10 @@ impl Owner {
             // One that was answered meanwhile is given back by what it was answered with.
             Note::Cancel(request) if self.waiting.remove(&request).is_none() => return Ok(()),
             Note::Cancel(request) => Event::Cancel(wire::CancelWant { request: request.0 }),
+            Note::Accuse(worker, what) => Event::Accuse(wire::Accusation {
+                worker: worker.to_string(),
+                what,
+            }),
             Note::Used(of, ..) if of != session.id => return Ok(()),
             Note::Used(_, grant, cost) => Event::Used(wire::GrantUsed {
                 grant: grant.0,
@@ -251,6 +255,7 @@ impl Owner {
                     let reason = match void.reason() {
                         wire::grant_void::Reason::WorkerLost => Void::WorkerLost,
                         wire::grant_void::Reason::Recalled => Void::Recalled,
+                        wire::grant_void::Reason::Distrusted => Void::Distrusted,
                         _ => Void::Expired,
                     };
                     told.send_replace(Some(reason));

@@ -7,6 +7,7 @@
 //! is counted once, as audited or as skipped, unless the agent ends first.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 
@@ -21,7 +22,7 @@ use crate::agent::preparation::{Prepared, Trouble};
 use crate::agent::race;
 use crate::agent::watch::Watch;
 use crate::digest::Digest;
-use crate::exchange::Counters;
+use crate::exchange::{AuditNote, Counters};
 use crate::ids::Name;
 use crate::job::{InputKind, Outcome};
 use crate::runtime::tasks::Tasks;
@@ -50,6 +51,7 @@ struct Parts<F> {
 pub struct Sample {
     prepared: Arc<Prepared>,
     made: Made,
+    made_unix_ms: u64,
     worker: Name,
     want: Want,
 }
@@ -110,7 +112,10 @@ impl<F: Farm> Parts<F> {
             Ok(second) => second,
             Err(trouble) => return self.skipped(&format!("{}: {}", trouble.reason, trouble.note), &sample),
         };
+        let (made_unix_ms, second_unix_ms) = (sample.made_unix_ms, unix_ms());
         let Some(difference) = sample.made.difference(&made) else {
+            self.good(&sample.worker, made_unix_ms);
+            self.good(&worker, second_unix_ms);
             return self.ledger.add(&Counters {
                 audited: 1,
                 ..Counters::default()
@@ -126,7 +131,28 @@ impl<F: Farm> Parts<F> {
             .inspect_err(|trouble| tracing::info!(%trouble.note, "no third node judges an audit"))
             .ok();
         let verdict = audit::judge(&sample.made, &made, third.as_ref().map(|(_, made)| made));
-        self.tell(&sample, &worker, &difference, verdict);
+        let what = self.tell(&sample, &worker, &difference, verdict);
+        match verdict {
+            Verdict::FirstWrong => self.wrong(&sample.worker, made_unix_ms, what),
+            Verdict::SecondWrong => self.wrong(&worker, second_unix_ms, what),
+            Verdict::Same | Verdict::Undecided => {}
+        }
+    }
+
+    fn good(&self, node: &Name, made_unix_ms: u64) {
+        let node = node.to_string();
+        self.ledger.note_audit(AuditNote::Good { node, made_unix_ms });
+    }
+
+    /// Has a node put in quarantine, and its objects remembered that nobody has confirmed.
+    fn wrong(&self, node: &Name, made_unix_ms: u64, what: String) {
+        self.farm.accuse(node, &what);
+        self.ledger.note_audit(AuditNote::Wrong {
+            node: node.to_string(),
+            made_unix_ms,
+            found_unix_ms: unix_ms(),
+            what,
+        });
     }
 
     /// Runs a sample at a node that is none of these. Returns the node, and what it made.
@@ -142,34 +168,39 @@ impl<F: Farm> Parts<F> {
         Ok((worker, made))
     }
 
-    fn tell(&self, sample: &Sample, second: &Name, difference: &str, verdict: Verdict) {
+    /// Tells the user. Returns what was found.
+    fn tell(&self, sample: &Sample, second: &Name, difference: &str, verdict: Verdict) -> String {
         let (first, object) = (&sample.worker, sample.object());
         let both = format!("an audit of {object} found other results on `{first}` and `{second}` ({difference})");
-        let hint = |node: &Name| format!("`rdcc drain {node}`, check its memory and disk");
+        let hint = |node: &Name| {
+            format!(
+                "it gets no more jobs; `rdcc audit` lists what it made since it was last known to be right, to be compiled \
+                 again; check its memory and disk, then `rdcc drain {node} --off`"
+            )
+        };
         let (what, hint) = match verdict {
-            Verdict::Same => return,
             Verdict::FirstWrong => (
                 format!("{both}: a third node agrees with `{second}`, so the object from `{first}` is wrong"),
-                format!(
-                    "{}, and compile again what it made (`rdcc why FILE` names a file's node)",
-                    hint(first)
-                ),
+                hint(first),
             ),
             Verdict::SecondWrong => (
                 format!("{both}: a third node agrees with `{first}`, so `{second}` is wrong, this object is right"),
-                format!(
-                    "{}, and compile again what it made (`rdcc why FILE` names a file's node)",
-                    hint(second)
-                ),
+                hint(second),
             ),
-            Verdict::Undecided => (
+            Verdict::Same | Verdict::Undecided => (
                 format!("{both}, and no third node could decide"),
                 "compile it again with RDCC_DISABLE=1 to see which is right, and `rdcc drain` the other node"
                     .to_owned(),
             ),
         };
         self.watch.remark(&what, Some(&hint));
+        what
     }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Sample {
@@ -213,6 +244,7 @@ impl<F: Farm> Driver<F> {
         job.sample = made.map(|made| Sample {
             prepared,
             made,
+            made_unix_ms: unix_ms(),
             worker,
             want,
         });

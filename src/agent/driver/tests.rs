@@ -33,6 +33,8 @@ struct PlayedFarm {
     runs: AtomicUsize,
     /// What was asked for.
     wants: Mutex<Vec<Want>>,
+    /// Who was said to be wrong.
+    accused: Mutex<Vec<String>>,
     together: tokio::sync::Notify,
 }
 
@@ -100,6 +102,11 @@ impl Farm for Arc<PlayedFarm> {
 
     fn power(_place: &&'static str) -> f64 {
         1.0
+    }
+
+    fn accuse(&self, worker: &Name, what: &str) {
+        assert!(what.contains(worker.as_str()), "{what}");
+        self.accused.lock().unwrap().push(worker.to_string());
     }
 
     fn view(&self) -> Option<FarmView> {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::journal::{self, Cursor};
 use crate::exchange::escape::escape;
 use crate::exchange::place;
-use crate::exchange::{Complaint, Counters, JobRecord, Zero};
+use crate::exchange::{AuditNote, Audits, Complaint, Counters, JobRecord, Zero};
 
 /// Size beyond which the log is moved aside, bytes: some 20,000 jobs, several kernels.
 const LOG_BYTES_MAX: u64 = 8 << 20;
@@ -42,7 +42,22 @@ fn fail(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LedgerErro
 #[serde(default)]
 struct Kept {
     counters: Counters,
+    audits: Audits,
     journal: Cursor,
+}
+
+/// What an agent has to add to the files.
+#[derive(Debug, Clone, Default)]
+pub(super) struct News {
+    pub(super) counters: Counters,
+    pub(super) records: Vec<JobRecord>,
+    pub(super) audits: Vec<AuditNote>,
+}
+
+impl News {
+    pub(super) fn is_empty(&self) -> bool {
+        self.counters == Counters::default() && self.audits.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -65,28 +80,41 @@ impl Files {
         }
     }
 
-    /// Adds counts and records, and what the journal holds, and returns the sums.
-    pub(super) fn add(&self, counters: &Counters, records: &[JobRecord], zero: Zero) -> Result<Counters, LedgerError> {
+    /// Adds counts, notes and records, and what the journal holds, and returns the sums.
+    pub(super) fn add(&self, news: &News, zero: Zero) -> Result<Counters, LedgerError> {
         let _lock = self.lock()?;
         let (mut kept, noted) = self.read()?;
-        kept.counters.add(counters);
+        kept.counters.add(&news.counters);
+        news.audits.iter().for_each(|note| kept.audits.note(note));
         let told = match zero {
             Zero::Keep => kept.counters.clone(),
             Zero::Reset => std::mem::take(&mut kept.counters),
         };
-        if !noted.is_empty() || *counters != Counters::default() || zero == Zero::Reset {
+        if !noted.is_empty() || !news.is_empty() || zero == Zero::Reset {
             self.save(&kept)?;
         }
         // The counts are safe: an error now would have them added again. A lost record is missed by `rdcc why` only.
-        if let Err(error) = self.append(noted.iter().chain(records)) {
+        if let Err(error) = self.append(noted.iter().chain(&news.records)) {
             tracing::warn!(error = %Complaint::from_error(&error), "jobs are not remembered");
+        }
+        Ok(told)
+    }
+
+    /// Returns what audits have found, as far as it is on disk, and forgets the findings then if asked to.
+    pub(super) fn audits(&self, zero: Zero) -> Result<Audits, LedgerError> {
+        let _lock = self.lock()?;
+        let mut kept = self.load()?;
+        let told = kept.audits.clone();
+        if zero == Zero::Reset {
+            kept.audits.findings.clear();
+            self.save(&kept)?;
         }
         Ok(told)
     }
 
     /// Returns what [`Files::add`] would, for a disk that takes nothing; without the lock, so that what others add at this
     /// moment may be missing.
-    pub(super) fn with(&self, counters: &Counters) -> Result<Counters, LedgerError> {
+    pub(super) fn sums_with(&self, counters: &Counters) -> Result<Counters, LedgerError> {
         let (mut kept, _) = self.read()?;
         kept.counters.add(counters);
         Ok(kept.counters)
@@ -116,7 +144,22 @@ impl Files {
             .map(|quoted| quoted.trim_matches('"').to_owned())
             .collect();
         let finders: Vec<memmem::Finder<'_>> = mentions.iter().map(memmem::Finder::new).collect();
+        let mentioned = |line: &[u8]| finders.iter().any(|finder| finder.find(line).is_some());
         let mut found = Vec::new();
+        self.each_record(mentioned, |record| {
+            if wanted(&record) {
+                found.push(record);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Shows all records whose line is `of_interest`, oldest first.
+    pub(super) fn each_record(
+        &self,
+        of_interest: impl Fn(&[u8]) -> bool,
+        mut show: impl FnMut(JobRecord),
+    ) -> Result<(), LedgerError> {
         for path in [&self.old_log, &self.log] {
             let file = match File::open(path) {
                 Ok(file) => file,
@@ -126,17 +169,15 @@ impl Files {
             let mut reader = BufReader::new(file);
             let mut line = Vec::new();
             while reader.read_until(b'\n', &mut line).map_err(fail("read", path))? != 0 {
-                let mentioned = finders.iter().any(|finder| finder.find(&line).is_some());
-                if mentioned
+                if of_interest(&line)
                     && let Ok(record) = serde_json::from_slice(&line)
-                    && wanted(&record)
                 {
-                    found.push(record);
+                    show(record);
                 }
                 line.clear();
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn lock(&self) -> Result<File, LedgerError> {

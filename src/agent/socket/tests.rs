@@ -44,6 +44,10 @@ impl Service for Fake {
         None
     }
 
+    async fn audits(&self, _: Zero) -> Result<AuditReport, Complaint> {
+        Ok(AuditReport::default())
+    }
+
     async fn stats(&self, _: Zero) -> Result<Statistics, Complaint> {
         Err(Complaint::new("no disk"))
     }

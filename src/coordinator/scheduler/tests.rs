@@ -144,6 +144,7 @@ fn refused(actions: &[Action]) -> (RefusalKind, &str) {
 
 mod bound;
 mod placing;
+mod quarantine;
 mod variants;
 
 #[test]

@@ -86,6 +86,10 @@ pub fn agent_event(id: AgentSessionId, event: wire::AgentEvent) -> Result<Option
         Some(Wire::Cancel(cancel)) => Event::CancelWant(id, RequestId(cancel.request)),
         Some(Wire::Used(used)) => Event::GrantUsed(id, GrantId(used.grant), used_demand(&used)),
         Some(Wire::Done(done)) => Event::GrantDone(id, GrantId(done.grant), ending(done)),
+        Some(Wire::Accuse(accusation)) => {
+            let name = Name::new(&accusation.worker).map_err(|_| WireError::Range("worker"))?;
+            Event::Accused(id, name, text(accusation.what))
+        }
         Some(Wire::Hello(_)) | None => return Ok(None),
     };
     Ok(Some(event))
@@ -338,6 +342,7 @@ fn void(grant: GrantId, reason: VoidReason) -> wire::GrantVoid {
         VoidReason::WorkerLost => Reason::WorkerLost,
         VoidReason::Returned => Reason::Returned,
         VoidReason::Recalled => Reason::Recalled,
+        VoidReason::Distrusted => Reason::Distrusted,
     };
     wire::GrantVoid {
         grant: grant.0,
@@ -374,6 +379,7 @@ fn worker_status(worker: WorkerView) -> wire::WorkerStatus {
     let state = match worker.state {
         WorkerState::Ready => "ready",
         WorkerState::Draining => "draining",
+        WorkerState::Quarantined => "quarantined",
         WorkerState::Lost => "lost",
     };
     wire::WorkerStatus {

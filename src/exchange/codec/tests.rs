@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::exchange::{AgentReport, BuildSummary, BuildTrace, Counters, JobRecord, Mode, Ran, Statistics};
+use crate::exchange::{AgentReport, AuditReport, BuildSummary, BuildTrace, Counters, JobRecord, Mode, Ran, Statistics};
 
 fn os_string() -> impl Strategy<Value = OsString> {
     prop::collection::vec(1..=255u8, 0..20).prop_map(OsString::from_vec)
@@ -82,6 +82,8 @@ fn plain_requests_come_back() {
         Request::Stats(Zero::Keep),
         Request::Stats(Zero::Reset),
         Request::Trace,
+        Request::Audits(Zero::Keep),
+        Request::Audits(Zero::Reset),
         Request::Why("/a/b.o".into()),
         Request::Status,
         Request::Retire,
@@ -125,6 +127,7 @@ fn replies_come_back() {
         Reply::Why(vec![record]),
         Reply::Status(AgentReport::default()),
         Reply::Retiring,
+        Reply::Audits(AuditReport::default()),
     ] {
         let frame = encode_reply(&reply).expect("short");
         assert_eq!(decode_reply(body(&frame)), Ok(reply));

@@ -114,6 +114,35 @@ fn node_with_bad_memory_is_found_by_audits_and_told_to_the_user() {
     );
     let accused = remark.contains("from `bad` is wrong") || remark.contains("so `bad` is wrong");
     assert!(accused && remark.contains("rdcc drain bad"), "{remark}");
+    let node = || {
+        let nodes = farm.json(&["nodes"]);
+        let all = nodes.as_array().cloned().unwrap_or_default();
+        all.into_iter()
+            .find(|node| node["name"] == "bad")
+            .expect("it is connected")
+    };
+    let quarantined = wait_for("the quarantine", || {
+        let node = node();
+        (node["state"] == "quarantined").then_some(node)
+    });
+    let note = quarantined["note"].as_str().unwrap_or_default();
+    assert!(
+        note.contains("rdcc drain bad --off") && note.contains("third node"),
+        "{note}"
+    );
+    // The list has what it made since, as far as that stands; what somebody else compiled again does not.
+    let report = farm.json(&["audit"]);
+    let finding = &report["findings"][0];
+    assert_eq!(finding["node"], "bad", "{report:#}");
+    for file in finding["files"].as_array().expect("a list") {
+        let why = farm.json(&["why", file.as_str().expect("a path")]);
+        assert_eq!(why[0]["ran"]["worker"], "bad", "{why:#}");
+    }
+    let done = node()["jobs_done"].clone();
+    for unit in 1000..1006 {
+        compile_at(unit, "1.0");
+    }
+    assert_eq!(node()["jobs_done"], done, "a node in quarantine gets no jobs");
     let stats = farm.stats();
     assert!(stats["audit_differed"].as_u64() >= Some(1), "{stats:#}");
     assert!(
@@ -122,4 +151,19 @@ fn node_with_bad_memory_is_found_by_audits_and_told_to_the_user() {
     );
     let text = farm.rdcc().arg("stats").output().expect("runs").stdout;
     assert!(String::from_utf8_lossy(&text).contains("of the audited"));
+
+    // The coordinator's next life knows it, too, and an administrator lets it work again.
+    farm.end_coordinator();
+    farm.start_coordinator();
+    wait_for("the quarantine of the next life", || {
+        let nodes = farm.json(&["nodes"]).to_string();
+        nodes.contains("\"quarantined\"").then_some(())
+    });
+    farm.must_rdcc(&["drain", "bad", "--off"]);
+    wait_for("its release", || {
+        let nodes = farm.json(&["nodes"]).to_string();
+        (!nodes.contains("\"quarantined\"") && nodes.contains("\"bad\"")).then_some(())
+    });
+    farm.must_rdcc(&["audit", "--forget"]);
+    assert_eq!(farm.json(&["audit"])["findings"], serde_json::json!([]));
 }

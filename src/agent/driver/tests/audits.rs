@@ -20,6 +20,9 @@ async fn audited_job_runs_again_on_another_node_and_its_user_does_not_wait() {
     let world = World::with_audits(1.0, &[]);
     let counters = audited(&world, |counters| counters.audited > 0).await;
     assert_eq!((counters.jobs, counters.audited, counters.audit_differed), (1, 1, 0));
+    let report = world.agent.audits(Zero::Keep).await.expect("read");
+    let confirmed: Vec<u64> = report.nodes.values().map(|node| node.confirmed).collect();
+    assert_eq!((confirmed, report.findings.len()), (vec![1, 1], 0));
     let wants = world.farm.wants.lock().unwrap().clone();
     assert_eq!(wants.len(), 2);
     assert_eq!(wants[1].ask.reach, Reach::Chosen);
@@ -61,6 +64,14 @@ async fn third_node_decides_whose_result_is_wrong() {
             "{remarks:?}"
         );
         assert_eq!(world.counters().await.audited, 1);
+        let node = ["played", "second"][bad];
+        assert_eq!(*world.farm.accused.lock().unwrap(), [node]);
+        let report = world.agent.audits(Zero::Keep).await.expect("read");
+        assert_eq!((report.nodes[node].wrong, report.findings.len()), (1, 1));
+        let files: &[PathBuf] = if bad == 0 { &[world.path("a.o")] } else { &[] };
+        assert_eq!(report.findings[0].files, files, "what `second` made went to nobody");
+        world.agent.audits(Zero::Reset).await.expect("read");
+        assert_eq!(world.agent.audits(Zero::Keep).await.expect("read").findings, []);
     }
     let world = World::with_audits(1.0, &[]);
     let mishaps = [well(&world), Mishap::FlipsABit, Mishap::Run(Reason::WorkerFault)];
@@ -68,6 +79,7 @@ async fn third_node_decides_whose_result_is_wrong() {
     audited(&world, differed).await;
     let remarks = remarks(&world).await;
     assert!(remarks[0].contains("no third node"), "{remarks:?}");
+    assert_eq!(*world.farm.accused.lock().unwrap(), [""; 0]);
 }
 
 /// Returns what the agent has to say, once it has.
