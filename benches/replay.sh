@@ -16,7 +16,7 @@
 #     all          every one of them
 # Needs root (host names, cgroups). The tape is recorded once, under target/replay. PEERS=0 leaves distcc out, PUMP=1 adds
 # pump. SLOW=5 makes every node that many times slower: what is lost by placement then shows on a machine that is busy, too.
-# HELP=0 leaves the client's cores out of the bound.
+# HELP=0 leaves the client's cores out of the bound. TRACES=DIR writes a trace of each build by rdcc there, for Perfetto.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TOP=$PWD
@@ -103,6 +103,7 @@ print("   remote by mode:", of("remote_by_mode"), "| local:", of("local_by_reaso
 print("   by node:", of("remote_by_worker"))'
 }
 RDCC="rdcc --toolchain replay"
+traces=0
 rdcc_build() { # LABEL BOUND JOBS TREE...
 	local label=$1 bound=$2 jobs=$3
 	shift 3
@@ -112,6 +113,7 @@ rdcc_build() { # LABEL BOUND JOBS TREE...
 	measured "$label, -j$jobs" "$bound" "${build[@]}"
 	told
 	echo "   objects that differ: $(differing "$@")"
+	[ -z "${TRACES:-}" ] || "$BIN/rdcc" trace "$TRACES/$((traces += 1)) ${label//[, ]/-}.json" >/dev/null
 }
 distcc_build() { # LABEL BOUND JOBS TREE...
 	local label=$1 bound=$2 jobs=$3

@@ -43,12 +43,22 @@ pub(super) struct Build {
     pub slots: usize,
     pub began: Moment,
     /// The most jobs that it had under way, waiting or not.
-    pub peak: usize,
+    peak: usize,
+    /// When its newest job came, and how long after the one before jobs come, on average, seconds.
+    newest: Moment,
+    gap_s: f64,
 }
 
 /// How many jobs a build has under way against its most, before it is taken to be running out of them, in tenths: `make
 /// -jN` keeps them at N until the last is begun, but for those that it is just preparing.
 const RUNNING_OUT_TENTHS: usize = 8;
+/// But some builds begin with more jobs at a time than they go on with: a kernel's `make -j27` has 27 while it descends into
+/// its directories and 17 from then on. So as long as jobs come no more than this much slower than they did, there are more.
+const RUNNING_OUT_GAPS: f64 = 3.0;
+/// Any pause shorter than that is none: the build system links, or thinks.
+const PAUSE_LEAST: Duration = Duration::from_millis(250);
+/// Weight of the newest gap in their mean.
+const GAP_NEWEST: f64 = 0.1;
 
 impl Build {
     fn new(now: Moment) -> Self {
@@ -58,12 +68,27 @@ impl Build {
             slots: 0,
             began: now,
             peak: 0,
+            newest: now,
+            gap_s: 0.0,
         }
     }
 
+    /// Takes note that it has more under way than it had.
+    fn note_more(&mut self) {
+        self.peak = self.peak.max(self.wants + self.slots);
+    }
+
+    /// Takes note of a job that has come, for a place that it wants or one that was held for it.
+    pub fn note_job(&mut self, now: Moment) {
+        self.gap_s += GAP_NEWEST * (now.since(self.newest).as_secs_f64() - self.gap_s);
+        self.newest = now;
+    }
+
     /// Whether it seems to have no more jobs than are under way.
-    pub fn is_running_out(&self) -> bool {
-        (self.wants + self.slots) * 10 < self.peak * RUNNING_OUT_TENTHS
+    pub fn is_running_out(&self, now: Moment) -> bool {
+        let fewer = (self.wants + self.slots) * 10 < self.peak * RUNNING_OUT_TENTHS;
+        let pause = Duration::from_secs_f64(RUNNING_OUT_GAPS * self.gap_s).max(PAUSE_LEAST);
+        fewer && now.since(self.newest) > pause
     }
 }
 
@@ -191,10 +216,14 @@ impl Scheduler {
         let (Some(agent), Some(supply)) = (self.agents.get_mut(&id), self.supplies.get_mut(&scope)) else {
             return;
         };
-        let build = agent.build_for(&want.build, self.rules.builds_per_agent_max, self.now);
+        let now = self.now;
+        let build = agent.build_for(&want.build, self.rules.builds_per_agent_max, now);
         agent.with_build(&build, |build| {
             build.wants += 1;
-            build.peak = build.peak.max(build.wants + build.slots);
+            build.note_more();
+            if want.purpose == Purpose::Job {
+                build.note_job(now);
+            }
         });
         let work = supply.note_want(&want);
         let ticket = Ticket::draw(request, self.arrivals, self.now, Some(work));

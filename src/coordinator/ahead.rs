@@ -4,6 +4,8 @@
 //! once; if the agent neither gives it back nor uses it within a moment, it is void like one that was not used in time,
 //! so a job never waits for it longer than that.
 
+use std::sync::Arc;
+
 use super::events::{Action, Demand, VoidReason};
 use super::grants::{GrantState, Spare};
 use super::scheduler::Scheduler;
@@ -54,6 +56,10 @@ impl Scheduler {
             return;
         }
         record.demand = demand;
+        let (now, build) = (self.now, Arc::clone(&record.build));
+        if let Some(agent) = self.agents.get_mut(&id) {
+            agent.with_build(&build, |build| build.note_job(now));
+        }
         if record.state == GrantState::Given {
             let valid = self.now.after(self.rules.grant_valid);
             self.timers.set(Timer::Grant(grant), valid);

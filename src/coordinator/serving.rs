@@ -337,7 +337,7 @@ impl Scheduler {
             return 0.0;
         }
         let build = agent.builds.get(&waiting.build);
-        let goes_on = build.filter(|build| !build.is_running_out()).map(|build| {
+        let goes_on = build.filter(|build| !build.is_running_out(self.now)).map(|build| {
             let age = self.now.since(build.began);
             age.min(GOES_ON_MOST).as_secs_f64() * GOES_ON
         });

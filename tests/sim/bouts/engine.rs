@@ -180,7 +180,8 @@ impl<P: Placer> Course<'_, P> {
     /// `make`: keeps its window full, as far as the client's cores allow.
     fn make(&mut self, build: usize) {
         let (client, spec) = (&mut self.clients[build], &self.builds[build]);
-        while client.in_flight < spec.window && client.next < spec.work.len() {
+        let window = |begun: usize| if begun < spec.window { spec.window } else { spec.settled };
+        while client.in_flight < window(client.next) && client.next < spec.work.len() {
             client.to_prepare.push_back(client.next);
             client.next += 1;
             client.in_flight += 1;

@@ -67,8 +67,10 @@ pub struct Build {
     pub predicted: Vec<f64>,
     /// Standard deviation of the logarithm of the predictions' error.
     pub spread: f64,
-    /// Jobs at one time.
+    /// Jobs at one time, at the beginning.
     pub window: usize,
+    /// Jobs at one time from then on: a recursive `make` has a part of its jobs in makes that do nothing but wait.
+    pub settled: usize,
     /// What a job costs the client, seconds of one of its two cores.
     pub client: f64,
 }

@@ -47,6 +47,7 @@ impl Tape {
             work,
             spread: self.spread,
             window,
+            settled: window,
             client: self.client,
         }
     }
