@@ -106,6 +106,15 @@ pub enum Command {
         #[arg(long)]
         off: bool,
     },
+    /// Look for coordinators that announce themselves on this machine's networks
+    Find {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// How long to look, seconds
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+    },
     /// Join a farm with certificates, as the token says: to submit jobs, or to administer it
     Join {
         /// HOST or HOST:PORT of its coordinator
@@ -319,6 +328,7 @@ mod tests {
             "stats --json --zero",
             "why a/b.o",
             "audit --json --forget",
+            "find --json --seconds 1",
             "slots",
             "slots --toolchain arm926",
             "toolchain push toolchains/arm926.toml --replace",

@@ -1,6 +1,7 @@
 //! From a parsed command line to text and exit status.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,11 +10,12 @@ use super::cluster::Cluster;
 use super::coordinator_rpc::{Coordinator, Draining};
 use super::nodes::Names;
 use super::{
-    Context, DONE, Ending, FAILED, Failure, UNREACHABLE, audit, check, masquerade, members, nodes, stats, toolchain,
-    trace, why,
+    Context, DONE, Ending, FAILED, Failure, UNREACHABLE, audit, check, find, masquerade, members, nodes, stats,
+    toolchain, trace, why,
 };
 use crate::exchange::{AgentReport, Complaint, Reply, Request, Zero};
 use crate::ids::{Name, ToolchainId};
+use crate::runtime::discovery;
 
 /// Carries out `command`.
 pub async fn run(command: Command, context: &Context<'_>) -> Ending {
@@ -29,6 +31,7 @@ pub async fn run(command: Command, context: &Context<'_>) -> Ending {
             let zero = if forget { Zero::Reset } else { Zero::Keep };
             audits(json.into(), zero, context).into()
         }
+        Command::Find { json, seconds } => find_farms(json.into(), Duration::from_secs(seconds)).into(),
         Command::Why { file, json } => explain(&file, json.into(), context).into(),
         Command::Trace { file } => write_trace(&file, context).into(),
         Command::Slots { toolchain } => slots(toolchain.as_ref(), context).await,
@@ -188,6 +191,14 @@ fn audits(form: Form, zero: Zero, context: &Context<'_>) -> Result<String, Failu
         }),
         other => Err(unexpected(other)),
     }
+}
+
+fn find_farms(form: Form, wait: Duration) -> Result<String, Failure> {
+    let found = discovery::find(wait).map_err(|error| Failure::failed(Complaint::from_error(&error)))?;
+    Ok(match form {
+        Form::Json => json(&found.iter().map(find::FoundFarm::from).collect::<Vec<_>>()),
+        Form::Table => find::render(&found),
+    })
 }
 
 fn write_trace(file: &Path, context: &Context<'_>) -> Result<String, Failure> {

@@ -18,6 +18,7 @@ mod commands;
 mod coordinator_rpc;
 mod definitions;
 mod difference;
+mod find;
 mod kept_definition;
 mod masquerade;
 mod masquerade_names;

@@ -44,6 +44,9 @@ struct Arguments {
     /// A network for --insecure-lan, such as 192.168.1.0/24; may be given several times
     #[arg(long, value_name = "NETWORK")]
     allow: Vec<ipnet::IpNet>,
+    /// Announce this coordinator on the local networks, so that `rdcc find` finds it
+    #[arg(long)]
+    announce: bool,
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -99,6 +102,7 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
         state_dir: arguments.state_dir,
         insecure_lan: arguments.insecure_lan,
         allow: arguments.allow,
+        announce: arguments.announce,
     };
     Ok(Settings::new(given, file)?)
 }

@@ -19,6 +19,7 @@ pub const COMMANDS: &[&str] = &[
     "audit",
     "check",
     "drain",
+    "find",
     "help",
     "jobs",
     "join",

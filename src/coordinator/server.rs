@@ -24,6 +24,7 @@ use super::settings::Settings;
 use super::toolchain_service::{CatalogueChange, ToolchainService};
 use crate::protocol::{MESSAGE_BYTES_MAX, wire};
 use crate::runtime::channel::{self, ListenError};
+use crate::runtime::discovery::{self, Announced, Announcement};
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::host::Host;
 use crate::trust::listening::{self, Guard, Server};
@@ -79,6 +80,7 @@ pub struct Coordinator {
     pub address: SocketAddr,
     /// Its driver.
     pub driver: DriverHandle,
+    _announced: Option<Announced>,
     /// Keeps other coordinators away from the state directory.
     _lock: File,
 }
@@ -115,6 +117,7 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
     let enrolment = EnrolmentService::new(farm.clone(), tasks.clone());
     let enrolment =
         wire::enrolment_server::EnrolmentServer::new(enrolment).max_decoding_message_size(ENROLMENT_BYTES_MAX);
+    let announced = settings.announce.then(|| announced(address, farm.is_some())).flatten();
     let stop = tasks.token();
     let serving = channel::server()
         .layer(GuardLayer::new(farm))
@@ -130,8 +133,26 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
     Ok(Coordinator {
         address,
         driver,
+        _announced: announced,
         _lock: lock,
     })
+}
+
+/// Announces a coordinator, as far as that is of use and can be done; it works without.
+fn announced(address: SocketAddr, certificates: bool) -> Option<Announced> {
+    if address.ip().is_loopback() {
+        tracing::warn!("not announced: nobody on the network can reach {address}");
+        return None;
+    }
+    let announcement = Announcement {
+        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        address,
+        certificates,
+    };
+    let announced = discovery::announce(&announcement);
+    announced
+        .inspect_err(|error| tracing::warn!(error = error as &dyn std::error::Error, "not announced"))
+        .ok()
 }
 
 async fn open_farm(settings: &Settings, audit: &Arc<AuditLog>, tasks: &Tasks) -> Result<Option<Arc<Farm>>, StartError> {

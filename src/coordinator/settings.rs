@@ -37,6 +37,8 @@ pub struct File {
     pub insecure_lan: Option<bool>,
     /// Those networks, as `192.168.1.0/24`.
     pub allow: Option<Vec<IpNet>>,
+    /// Whether it is announced on the local networks, for `rdcc find`.
+    pub announce: Option<bool>,
     /// How long a member's certificate is good for; it is renewed by itself when a third of that is left.
     pub certificate_valid: Option<Span>,
     /// How places are given.
@@ -78,6 +80,8 @@ pub struct Given {
     pub insecure_lan: bool,
     /// `--allow`, each time it is given.
     pub allow: Vec<IpNet>,
+    /// `--announce`.
+    pub announce: bool,
 }
 
 /// A coordinator's settings, complete and checked.
@@ -91,6 +95,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Networks whose machines may use the farm without certificates; `None`: nobody may.
     pub insecure_lan: Option<Vec<IpNet>>,
+    /// Whether it is announced on the local networks.
+    pub announce: bool,
     /// How long certificates are good for.
     pub certificate_valid: Duration,
     /// The scheduler's numbers.
@@ -195,6 +201,7 @@ impl Settings {
         }
         Ok(Self {
             insecure_lan: insecure_lan(insecure, allow)?,
+            announce: given.announce || file.announce.unwrap_or(false),
             certificate_valid,
             listen: given.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
             state_dir: state_dir.ok_or(SettingsError::Missing("--state-dir"))?,

@@ -233,3 +233,77 @@ fn cut_and_slow_links_cost_time_and_nothing_else() {
     assert!(stats.contains("failed     0"), "{stats}");
     println!("{stats}");
 }
+
+/// A command on a host.
+fn command_on(host: &Child, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", place(host))).arg(program);
+    command
+}
+
+#[test]
+fn announced_coordinator_is_found_from_another_host_until_it_is_gone() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let Some(network) = Network::new() else { return };
+    let state = tempfile::tempdir().expect("a directory");
+    let find = || {
+        let mut command = command_on(&network.holders[1], env!("CARGO_BIN_EXE_rdcc"));
+        let output = command
+            .args(["find", "--json", "--seconds", "2"])
+            .output()
+            .expect("runs");
+        assert!(output.status.success(), "{}", said(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    let start = |words: &[&str]| {
+        let mut command = command_on(&network.holders[0], env!("CARGO_BIN_EXE_rdcc-coordinator"));
+        command
+            .args([
+                "--listen",
+                "10.213.1.1:7420",
+                "--insecure-lan",
+                "--allow",
+                "10.213.0.0/16",
+                "--state-dir",
+            ])
+            .arg(state.path())
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut coordinator = command.spawn().expect("starts");
+        let mut line = String::new();
+        let mut output = BufReader::new(coordinator.stdout.take().expect("piped"));
+        output.read_line(&mut line).expect("read");
+        assert!(line.contains("listening"), "{line}");
+        coordinator
+    };
+    let stop = |mut coordinator: Child| {
+        let pid = rustix::process::Pid::from_child(&coordinator);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("there");
+        assert!(coordinator.wait().expect("ends").success());
+    };
+    let silent = start(&[]);
+    assert_eq!(
+        find(),
+        serde_json::json!([]),
+        "nothing is announced unless it is asked for"
+    );
+    stop(silent);
+    let announced = start(&["--announce"]);
+    let mut found = find();
+    wait_for("the announcement", || {
+        found = find();
+        found.as_array().is_some_and(|found| !found.is_empty())
+    });
+    assert_eq!(
+        found[0]["addresses"],
+        serde_json::json!(["10.213.1.1:7420"]),
+        "{found:#}"
+    );
+    assert_eq!(found[0]["certificates"], false, "{found:#}");
+    stop(announced);
+    assert_eq!(find(), serde_json::json!([]), "gone");
+}
