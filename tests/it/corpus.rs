@@ -2,6 +2,7 @@
 //!
 //! `make fuzz` goes on from there. A file `fuzz/corpus/NAME/crash-…` is one that did break.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic;
 use std::path::Path;
@@ -31,4 +32,26 @@ fn every_file_of_every_corpus_passes() {
     }
     let corpora = fs::read_dir(root.join("corpus")).expect("there are corpora");
     assert_eq!(corpora.count(), checks::ALL.len(), "a corpus without a check");
+}
+
+/// The fuzzers have a lock file of their own, and would otherwise test other libraries than rdcc is made of.
+#[test]
+fn fuzzers_are_built_of_the_versions_that_rdcc_is_built_of() {
+    let locked = |file: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = fs::read_to_string(path).expect("readable");
+        let lock: toml::Table = text.parse().expect("TOML");
+        let packages = lock["package"].as_array().expect("a list").clone();
+        let mut versions = BTreeMap::<String, BTreeSet<String>>::new();
+        for package in packages {
+            let field = |name: &str| package[name].as_str().expect("text").to_owned();
+            versions.entry(field("name")).or_default().insert(field("version"));
+        }
+        versions
+    };
+    let (ours, theirs) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
+    for (name, versions) in theirs {
+        let known = ours.get(&name).is_none_or(|known| versions.is_subset(known));
+        assert!(known, "{name} {versions:?}: copy Cargo.lock to fuzz/Cargo.lock, and run `cargo metadata` there");
+    }
 }
