@@ -209,8 +209,9 @@ impl Scheduler {
             };
             return self.act(Action::Refuse(id, request, refusal));
         }
-        let paused = self.refusal_for_pauses(supply, &want.avoid, want.only.as_ref());
-        if let (Purpose::Job, Some(refusal)) = (want.purpose, paused) {
+        if want.purpose == Purpose::Job
+            && let Some(refusal) = self.refusal_for_pauses(supply, &want.avoid, want.only.as_ref())
+        {
             return self.act(Action::Refuse(id, request, refusal));
         }
         let (Some(agent), Some(supply)) = (self.agents.get_mut(&id), self.supplies.get_mut(&scope)) else {

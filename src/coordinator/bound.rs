@@ -6,11 +6,12 @@
 
 use super::agents::Waiting;
 use super::events::Drain;
+use super::refusals::Refused;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
 use super::supplies::{Class, Supply};
 use super::workers::Holding;
-use crate::ids::{AgentSessionId, Name, RequestId, WorkerSessionId};
+use crate::ids::{Name, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind};
 
 impl Scheduler {
@@ -45,7 +46,7 @@ impl Scheduler {
     }
 
     /// Returns the wants whose worker cannot serve them any more, with the reason.
-    pub(super) fn bound_in_vain(&self, scope: Scope) -> Vec<(AgentSessionId, RequestId, Refusal)> {
+    pub(super) fn bound_in_vain(&self, scope: Scope) -> Vec<Refused> {
         let Some(supply) = self.supplies.get(&scope) else {
             return Vec::new();
         };

@@ -181,13 +181,9 @@ impl Supply {
 
     /// Returns whether every worker that has the toolchain or might get it is among `avoid`, or is not `only`.
     pub fn is_ruled_out(&self, avoid: &[Name], only: Option<&Name>, names: &BTreeMap<Name, WorkerSessionId>) -> bool {
-        if avoid.is_empty() && only.is_none() {
-            return false;
-        }
-        let avoid: Vec<_> = avoid.iter().filter_map(|name| names.get(name)).collect();
-        let only = only.map(|name| names.get(name));
+        let allowed = allowed(avoid, only, names);
         let mut all = self.ready.iter().copied().chain(self.workers_to_come());
-        all.all(|id| avoid.contains(&&id) || only.is_some_and(|only| only != Some(&id)))
+        (!avoid.is_empty() || only.is_some()) && !all.any(|id| allowed(&id))
     }
 
     /// Returns the workers that do not have the toolchain yet, and might get it.
@@ -290,6 +286,17 @@ impl Listing {
             capacity_us: 0,
         }
     }
+}
+
+/// Tells which workers a want may have that avoids some and may be bound to one.
+pub(super) fn allowed(
+    avoid: &[Name],
+    only: Option<&Name>,
+    names: &BTreeMap<Name, WorkerSessionId>,
+) -> impl Fn(&WorkerSessionId) -> bool {
+    let avoid: Vec<WorkerSessionId> = avoid.iter().filter_map(|name| names.get(name).copied()).collect();
+    let only = only.map(|name| names.get(name).copied());
+    move |id| !avoid.contains(id) && only.is_none_or(|only| only == Some(*id))
 }
 
 fn micros(time: Duration) -> u64 {
@@ -547,35 +554,6 @@ impl Scheduler {
         }
         for (toolchain, effort) in overdue {
             self.act(Action::Prepare(id, toolchain, effort));
-        }
-    }
-
-    pub(super) fn refuse_what_has_no_worker(&mut self) {
-        let scopes: Vec<Scope> = self.supplies.keys().copied().collect();
-        for scope in scopes {
-            self.refuse_if_hopeless(scope);
-        }
-    }
-
-    pub(super) fn refuse_if_hopeless(&mut self, scope: Scope) {
-        let hopeless = |supply: &Supply| supply.is_hopeless() && !supply.all_waiting().is_empty();
-        if self.now >= self.settled_at && self.supplies.get(&scope).is_some_and(hopeless) {
-            let refusal = self.why_hopeless(scope);
-            self.refuse_waiting(scope, &refusal);
-        }
-        if self.now >= self.settled_at {
-            for (agent, request, refusal) in self.bound_in_vain(scope) {
-                self.take_waiting(agent, request);
-                self.act(Action::Refuse(agent, request, refusal));
-            }
-        }
-    }
-
-    fn refuse_waiting(&mut self, scope: Scope, refusal: &Refusal) {
-        let waiting = self.supplies.get(&scope).map(Supply::all_waiting);
-        for (agent, request) in waiting.unwrap_or_default() {
-            self.take_waiting(agent, request);
-            self.act(Action::Refuse(agent, request, refusal.clone()));
         }
     }
 }

@@ -52,6 +52,9 @@ fn fuzzers_are_built_of_the_versions_that_rdcc_is_built_of() {
     let (ours, theirs) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
     for (name, versions) in theirs {
         let known = ours.get(&name).is_none_or(|known| versions.is_subset(known));
-        assert!(known, "{name} {versions:?}: copy Cargo.lock to fuzz/Cargo.lock, and run `cargo metadata` there");
+        assert!(
+            known,
+            "{name} {versions:?}: copy Cargo.lock to fuzz/Cargo.lock, and run `cargo metadata` there"
+        );
     }
 }

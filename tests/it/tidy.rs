@@ -56,7 +56,7 @@ const PURE: &[&str] = &[
     "src/coordinator/fairness.rs",
     "src/coordinator/grants.rs",
     "src/coordinator/health.rs",
-    "src/coordinator/pauses.rs",
+    "src/coordinator/refusals.rs",
     "src/coordinator/kept_speeds.rs",
     "src/coordinator/quarantine.rs",
     "src/coordinator/learning.rs",
