@@ -293,19 +293,27 @@ scenario_small() {
 	farm_down
 }
 
+# configured LABEL BOUND CC: runs configure in an empty directory; prints a row, and notes wall and CPU time.
+configured() {
+	rm -rf "$RUN/hello" && mkdir "$RUN/hello"
+	(cd "$RUN/hello" && measured "$1" "$2" "$source/configure" --quiet --host=arm-linux-gnueabi CC="$3" &&
+		echo "$wall_ms $client_ms" >"$RUN/$1")
+}
 scenario_configure() {
 	local source=$TOP/target/replay-hello round alone
 	scripts/fetch-source.sh hello "$source"
 	heading "configure of GNU hello; the plain compiler is the bound. client s is what to look at on a busy machine"
 	farm_up "${OWNER[@]}"
-	for round in 1 2 3; do
-		rm -rf "$RUN/hello" && mkdir "$RUN/hello"
-		(cd "$RUN/hello" && measured "plain" 1 "$source/configure" --quiet --host=arm-linux-gnueabi CC="$TC/bin/${PREFIX_NAME}gcc"; echo "$wall_ms $client_ms" >"$RUN/plain") >"$RUN/row"
+	: >"$RUN/pairs"
+	for round in 1 2 3 4 5; do
+		configured plain 1 "$TC/bin/${PREFIX_NAME}gcc"
 		read -r alone _ <"$RUN/plain"
-		cat "$RUN/row"
-		rm -rf "$RUN/hello" && mkdir "$RUN/hello"
-		(cd "$RUN/hello" && measured "rdcc" "$(awk -v ms="$alone" 'BEGIN { print ms / 1000 }')" "$source/configure" --quiet --host=arm-linux-gnueabi CC="$RDCC")
+		configured rdcc "$(awk -v ms="$alone" 'BEGIN { print ms / 1000 }')" "$RDCC"
+		paste -d' ' "$RUN/plain" "$RUN/rdcc" >>"$RUN/pairs"
 	done
+	# Five of each in turns: medians, since one run differs from the next by more than what is looked for.
+	awk '{ print $3 / $1 }' "$RUN/pairs" | sort -n | awk '{ of[NR] = $1 } END { printf "   rdcc / plain, median of %d pairs: wall %.3f", NR, of[(NR + 1) / 2] }'
+	awk '{ print $4 / $2 }' "$RUN/pairs" | sort -n | awk '{ of[NR] = $1 } END { printf ", CPU %.3f\n", of[(NR + 1) / 2] }'
 	told
 	farm_down
 }
