@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::pin::pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Driver;
@@ -17,7 +17,7 @@ use crate::agent::learned::Learned;
 use crate::agent::local_slots::{Command, LocalPlace};
 use crate::agent::placing::{Ask, Reach};
 use crate::agent::preparation::{Prepared, Trouble};
-use crate::agent::race::{self, Look};
+use crate::agent::race::{self, Look, RaceBudget};
 use crate::digest::Digest;
 use crate::exchange::journal::output_of;
 use crate::exchange::{JobRecord, Phase, Race};
@@ -106,15 +106,17 @@ impl<F: Farm> Driver<F> {
         let began = Instant::now();
         let mut first = pin!(self.farm.run(place, prepared.clone()));
         let mut next_look = race::FIRST_LOOK;
-        let prediction = loop {
+        let (prediction, taken) = loop {
             if let Ok(ran) = tokio::time::timeout(next_look, &mut first).await {
                 return ran;
             }
             // Others have ended meanwhile, which tells more of this one than was known when it began.
             let prediction = self.learned.predict(traits.features());
             next_look = match race::look(began.elapsed(), &prediction, job.power, self.farm.view()) {
-                Look::Copy if self.budget().take(prediction.work) => break prediction,
-                Look::Copy => race::FIRST_LOOK,
+                Look::Copy => match CopyWork::take(&self.races, prediction.work) {
+                    Some(taken) => break (prediction, taken),
+                    None => race::FIRST_LOOK,
+                },
                 Look::Again(after) => after,
             };
         };
@@ -126,7 +128,7 @@ impl<F: Farm> Driver<F> {
             power: job.power,
             prediction,
         };
-        let mut second = pin!(self.second_copy(want, prepared, slow));
+        let mut second = pin!(self.second_copy(want, prepared, slow, taken));
         let (winner, copy) = tokio::select! {
             ran = &mut first => match ran {
                 Ok(ran) => {
@@ -161,15 +163,15 @@ impl<F: Farm> Driver<F> {
         want: Want,
         prepared: Arc<Prepared>,
         slow: SlowJob,
+        mut taken: CopyWork<'_>,
     ) -> Result<(Ran, String, f64), Trouble> {
-        match self.farm.place(want).await {
-            Ok(Placed::There(place)) if slow.is_worth_a_copy_at(F::power(&place)) => {
+        match self.farm.place(want).await? {
+            Placed::There(place) if slow.is_worth_a_copy_at(F::power(&place)) => {
+                taken.ran = true;
                 let (worker, power) = (F::worker(&place).to_owned(), F::power(&place));
                 Ok((self.farm.run(place, prepared).await?, worker, power))
             }
-            other => {
-                self.budget().give_back(slow.prediction.work);
-                other?;
+            Placed::There(_) | Placed::Here(..) => {
                 Err(Trouble::new(Reason::WorkerBusy, "no place would be through sooner"))
             }
         }
@@ -189,9 +191,36 @@ impl<F: Farm> Driver<F> {
         Err(Trouble::new(Reason::ResultsDiffer, what))
     }
 
-    fn budget(&self) -> std::sync::MutexGuard<'_, race::RaceBudget> {
-        // Sums.
-        self.races.lock().unwrap_or_else(PoisonError::into_inner)
+    fn budget(&self) -> MutexGuard<'_, RaceBudget> {
+        locked(&self.races)
+    }
+}
+
+fn locked(budget: &Mutex<RaceBudget>) -> MutexGuard<'_, RaceBudget> {
+    // Sums.
+    budget.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The work of a second copy, out of the budget. It goes back when the copy does not run after all.
+struct CopyWork<'a> {
+    budget: &'a Mutex<RaceBudget>,
+    work: Duration,
+    ran: bool,
+}
+
+impl<'a> CopyWork<'a> {
+    /// Takes it; `None` when there is not so much.
+    fn take(budget: &'a Mutex<RaceBudget>, work: Duration) -> Option<Self> {
+        let ran = false;
+        locked(budget).take(work).then(|| Self { budget, work, ran })
+    }
+}
+
+impl Drop for CopyWork<'_> {
+    fn drop(&mut self) {
+        if !self.ran {
+            locked(self.budget).give_back(self.work);
+        }
     }
 }
 
