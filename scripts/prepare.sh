@@ -7,6 +7,7 @@
 #   scripts/prepare.sh deny    what `make deny` runs, built by cargo: two minutes, once on a machine
 #   scripts/prepare.sh fuzz    what `make fuzz` runs, likewise
 #   scripts/prepare.sh wanted COMMAND-OR-FILE PACKAGE...   what is named
+#   scripts/prepare.sh newest PACKAGE...   what is named, in the newest version that Debian has for this release
 # On another system it names what is missing and goes on: the tests say what they skip.
 set -eu
 
@@ -24,6 +25,11 @@ packages() {
 			wanted "$1" "$2"
 			shift 2
 		done
+		return 0
+	fi
+	if [ "$1" = newest ]; then
+		shift
+		printf '%s\n' "$@"
 		return 0
 	fi
 	wanted gcc gcc
@@ -65,7 +71,7 @@ cargo_commands() {
 	esac
 }
 
-task=${1:?usage: scripts/prepare.sh build|test|demo|bench|deny|fuzz|wanted COMMAND-OR-FILE PACKAGE...}
+task=${1:?usage: scripts/prepare.sh build|test|demo|bench|deny|fuzz|wanted COMMAND-OR-FILE PACKAGE...|newest PACKAGE...}
 if ! command -v cargo >/dev/null 2>&1 && [ -x "$HOME/.cargo/bin/cargo" ]; then
 	echo "prepare: cargo is in ~/.cargo/bin; put that on PATH" >&2
 	exit 1
@@ -90,6 +96,7 @@ echo "prepare: installing $missing" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install() { $root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >"$log" 2>&1; }
+[ "$task" != newest ] || $root apt-get update >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
 # Package lists may be absent or old on a fresh machine: one update, one more try.
 install || { $root apt-get update >>"$log" 2>&1 && install; } || { cat "$log" >&2; exit 1; }
 cargo_commands "$task"

@@ -32,6 +32,17 @@ options=(build --locked --release --bins --target "$target")
 # Without a --target's library, rustc names a directory that is not there.
 if [ ! -d "$(rustc --print target-libdir --target "$target" 2>/dev/null)" ]; then
 	scripts/prepare.sh wanted /usr/bin/rustc rustc-web /usr/bin/cargo cargo-web /usr/lib/rustlib/src/rust/library/std/src/lib.rs rust-web-src
+	# What Debian released with is too old; its security updates are not, and lists may not know them yet.
+	needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+	has=$(/usr/bin/rustc --version | cut -d' ' -f2)
+	if [ "$(printf '%s\n' "$needed" "$has" | sort -V | head -n 1)" != "$needed" ]; then
+		scripts/prepare.sh newest rustc-web cargo-web rust-web-src
+		has=$(/usr/bin/rustc --version | cut -d' ' -f2)
+	fi
+	if [ "$(printf '%s\n' "$needed" "$has" | sort -V | head -n 1)" != "$needed" ]; then
+		echo "programs: Debian's Rust here is $has, and $needed or newer is needed; with rustup: rustup target add $target" >&2
+		exit 1
+	fi
 	# Debian's compiler is a release; building its library takes what it calls unstable.
 	export RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc
 	cargo=/usr/bin/cargo
