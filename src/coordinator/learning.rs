@@ -108,7 +108,7 @@ impl Scheduler {
     /// Remembers the speeds of a worker that is gone.
     pub(super) fn remember_speeds(&mut self, name: Name, speeds: BTreeMap<Scope, Speed>) {
         if self.remembered.len() >= self.rules.workers_max
-            && let Some((_, dropped)) = self.remembered.pop_first()
+            && let Some(dropped) = self.longest_silent().and_then(|name| self.remembered.remove(&name))
         {
             for (scope, speed) in dropped {
                 if let Some(supply) = self.supplies.get_mut(&scope) {
@@ -117,6 +117,13 @@ impl Scheduler {
             }
         }
         self.remembered.insert(name, speeds);
+    }
+
+    /// Returns the worker that nothing has been heard of for the longest, among those that are gone.
+    fn longest_silent(&self) -> Option<Name> {
+        let heard = |speeds: &BTreeMap<Scope, Speed>| speeds.values().map(Speed::heard).max();
+        let silent = self.remembered.iter().min_by_key(|(_, speeds)| heard(speeds));
+        silent.map(|(name, _)| name.clone())
     }
 }
 

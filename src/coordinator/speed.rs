@@ -311,6 +311,11 @@ impl Speed {
         self.full_rate = self.level.mean.clamp(-LOG_BOUND, LOG_BOUND).exp() * f64::from(self.slots);
     }
 
+    /// Returns when something was heard of it last.
+    pub fn heard(&self) -> Moment {
+        self.heard
+    }
+
     /// Returns how many jobs it was learned from.
     pub fn jobs(&self) -> u32 {
         self.jobs

@@ -341,3 +341,25 @@ fn agents_are_told_of_the_farm_when_it_changes_and_not_otherwise() {
     farm.want_for(AgentSessionId(2), "", "a");
     assert_eq!(at(&mut farm, 250), [(4, 2, 2), (4, 2, 2)]);
 }
+
+#[test]
+fn of_workers_that_are_gone_the_one_longest_silent_is_forgotten_first() {
+    let mut farm = Farm::new();
+    farm.scheduler.rules.workers_max = 2;
+    let learned = |farm: &Farm| farm.scheduler.view().workers[0].learned_milli.is_some();
+    let names = ["z", "m", "a"];
+    for (number, name) in names.iter().enumerate() {
+        farm.join(number as u64, Farm::hello(name, 1, 1000, &["a"]));
+        let grant = grant_of(&want_job(&mut farm, 1000, Purpose::Job, &[]));
+        farm.done(grant, ran_for(1000));
+        farm.tell(Event::WorkerLeft(WorkerSessionId(number as u64)));
+        farm.pass(60_000);
+    }
+    for (number, (name, known)) in [("m", true), ("a", true), ("z", false)].into_iter().enumerate() {
+        let id = 10 + number as u64;
+        farm.join(id, Farm::hello(name, 1, 1000, &["a"]));
+        assert_eq!(learned(&farm), known, "{name}");
+        farm.tell(Event::WorkerLeft(WorkerSessionId(id)));
+        farm.pass(60_000);
+    }
+}
