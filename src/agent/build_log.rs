@@ -1,11 +1,12 @@
 //! The last build, as jobs come and end: the clock and the kernel's counters around [`Builds`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::builds::{Builds, EndedJob, Surroundings};
 use super::machine;
 use crate::exchange::{BuildSummary, BuildTrace};
+use crate::runtime::clock::unix_ms;
 
 /// The log; clones are the same log.
 #[derive(Debug, Clone)]
@@ -34,9 +35,8 @@ impl BuildLog {
         let began = Instant::now();
         let mut builds = lock(&self.builds);
         let begins = builds.begins(began);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let cpu = begins.then(machine::cpu_time).flatten();
-        builds.handle_began(began, u64::try_from(unix.as_millis()).unwrap_or(u64::MAX), cpu);
+        builds.handle_began(began, unix_ms(), cpu);
         Entry {
             builds: Arc::clone(&self.builds),
             began,

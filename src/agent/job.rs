@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::broker::Stay;
 use super::coordinator_link::StandIn;
@@ -17,6 +17,7 @@ use crate::exchange::journal::output_of;
 use crate::exchange::{CompileRequest, Compiler, Complaint, Driver, JobRecord, Mode, Race, Ran, Variant};
 use crate::ids::{Name, ToolchainId};
 use crate::job::{Outcome, Output};
+use crate::runtime::clock::unix_ms;
 
 /// Notes kept of one job: a job that fails again and again says the same things.
 const NOTES_MAX: usize = 12;
@@ -212,9 +213,7 @@ impl<P> Job<P> {
         self.account.fallbacks = fallbacks.collect();
         self.account.outputs = self.written();
         self.account.toolchain = self.toolchain_name();
-        self.account.ended_unix_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        self.account.ended_unix_ms = unix_ms();
         if let Some(outcome) = &self.outcome {
             let cpu = outcome.usage.user + outcome.usage.system;
             self.account.cpu_us = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);

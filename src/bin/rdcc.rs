@@ -8,7 +8,6 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rdcc::admin::arguments::{self, Command};
 use rdcc::admin::{self, AgentDoor, Context, Ending, Stream};
@@ -25,6 +24,7 @@ use rdcc::client::{detach, start, wrapper};
 use rdcc::exchange::place::Place;
 use rdcc::exchange::settings::{File, Given, Settings};
 use rdcc::exchange::{Complaint, Reply, Request};
+use rdcc::runtime::clock::unix_ms;
 use rdcc::runtime::signals;
 use rdcc::runtime::tasks::Tasks;
 use rdcc::telemetry::logging::{self, LogTarget};
@@ -77,9 +77,6 @@ fn for_people(words: Vec<OsString>, env: &Environment) -> u8 {
 }
 
 fn administrate(command: Command, env: &Environment) -> Result<Ending, Complaint> {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
     let path = env.get("PATH").unwrap_or_default();
     let cwd = working_directory(env);
     let context = Context {
@@ -92,7 +89,7 @@ fn administrate(command: Command, env: &Environment) -> Result<Ending, Complaint
             own_program: std::env::current_exe().ok(),
             environment: env.0.clone(),
         },
-        now_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        now_unix_ms: unix_ms(),
         stderr: if std::io::stderr().is_terminal() {
             Stream::Terminal
         } else {

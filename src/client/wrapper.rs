@@ -11,7 +11,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use rustix::process::Signal;
 
@@ -27,6 +26,7 @@ use crate::exchange::{
     CompileRequest, Compiler, Complaint, Connection, DEPTH, Driver, Finished, LocalRun, Reply, Request, Wish, journal,
 };
 use crate::job::{Status, Terminal};
+use crate::runtime::clock::unix_ms;
 
 /// What is counted when no agent could be asked.
 const NO_AGENT: &str = "no_agent";
@@ -240,9 +240,8 @@ impl Job {
     /// Leaves a line in the journal. A journal that cannot be written is no reason to fail a build.
     fn note(&self, reason: &str) {
         let Some(state_dir) = &self.state_dir else { return };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let line = journal::line(
-            now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+            unix_ms(),
             reason,
             self.command.toolchain.as_ref().map_or("", |name| name.as_str()),
             self.cwd.as_os_str(),

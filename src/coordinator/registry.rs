@@ -9,10 +9,10 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::Hasher;
 use crate::ids::{Name, ToolchainId};
+use crate::runtime::clock::unix_ms;
 use crate::store::content::digest_of;
 use crate::store::stamp::Stamp;
 use crate::toolchains::bundle::{self, BundleError, BundleRef};
@@ -334,7 +334,7 @@ impl Registry {
             name: head.name.to_string(),
             bundle_digest: head.bundle.digest.to_string(),
             bundle_size: head.bundle.size,
-            pushed_unix_ms: now_unix_ms(),
+            pushed_unix_ms: unix_ms(),
         };
         let text = serde_json::to_vec_pretty(&stored).expect("plain fields can be written as JSON");
         for (name, content) in [
@@ -537,9 +537,4 @@ impl Record {
 
 fn name_key(record: &Record) -> String {
     format!("{}@{}", record.name, record.manifest.host())
-}
-
-fn now_unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as u64
 }

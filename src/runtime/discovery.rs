@@ -114,7 +114,7 @@ fn taken(service: &ResolvedService) -> Found {
     Found {
         name: printable(name.trim_end_matches('.')),
         addresses: ips.into_iter().map(|ip| SocketAddr::new(ip, service.port)).collect(),
-        version: printable(&property("version")),
+        version: property("version"),
         certificates: property("certificates") == "yes",
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod channel;
+pub mod clock;
 pub mod discovery;
 mod math;
 pub mod signals;

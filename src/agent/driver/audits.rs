@@ -7,7 +7,6 @@
 //! is counted once, as audited or as skipped, unless the agent ends first.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Semaphore;
 
@@ -25,6 +24,7 @@ use crate::digest::Digest;
 use crate::exchange::{AuditNote, Counters};
 use crate::ids::Name;
 use crate::job::{InputKind, Outcome};
+use crate::runtime::clock::unix_ms;
 use crate::runtime::tasks::Tasks;
 
 /// Audits under way at one time. What waits holds a job's description and, in mode B, its text of some megabytes.
@@ -196,11 +196,6 @@ impl<F: Farm> Parts<F> {
         self.watch.remark(&what, Some(&hint));
         what
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Sample {
