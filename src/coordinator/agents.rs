@@ -55,8 +55,8 @@ const RUNNING_OUT_TENTHS: usize = 8;
 /// But some builds begin with more jobs at a time than they go on with: a kernel's `make -j27` has 27 while it descends into
 /// its directories and 17 from then on. So as long as jobs come no more than this much slower than they did, there are more.
 const RUNNING_OUT_GAPS: f64 = 3.0;
-/// Any pause shorter than that is none: the build system links, or thinks.
-const PAUSE_LEAST: Duration = Duration::from_millis(250);
+/// Any pause shorter than that is none: messages and the client take that long.
+const PAUSE_LEAST: Duration = Duration::from_millis(100);
 /// Weight of the newest gap in their mean.
 const GAP_NEWEST: f64 = 0.1;
 

@@ -28,7 +28,7 @@ fn ratio(nodes: &[Node], tape: Tape) -> f64 {
 fn builds_end_near_the_bound() {
     for (what, nodes, tape, most) in [
         ("equal", clusters::equal(), Tape::NET, 1.15),
-        ("mixed", clusters::mixed(), Tape::NET, 1.24),
+        ("mixed", clusters::mixed(), Tape::NET, 1.22),
         ("mixed, long", clusters::mixed(), Tape::LONG, 1.12),
         ("big.LITTLE", clusters::big_little(), Tape::NET, 1.25),
         ("large", clusters::large(), Tape::LONG, 1.35),
