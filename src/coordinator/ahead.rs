@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::events::{Action, Demand, VoidReason};
+use super::events::{Demand, VoidReason};
 use super::grants::{GrantState, Spare};
 use super::scheduler::Scheduler;
 use super::speed::Spot;
@@ -36,15 +36,12 @@ impl Scheduler {
             return;
         };
         record.spare = Spare::Recalled;
-        let agent = record.agent;
         if let Some(worker) = self.workers.get_mut(&record.worker) {
             worker.spares.remove(&grant);
         }
         self.timers
             .set(Timer::Grant(grant), self.now.after(self.rules.recall_wait));
-        if let Some(agent) = agent {
-            self.act(Action::VoidAtAgent(agent, grant, VoidReason::Recalled));
-        }
+        self.tell_agent_void(grant, VoidReason::Recalled);
     }
 
     /// The agent has put a job into a place that it held ahead of need.

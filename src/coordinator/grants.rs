@@ -246,6 +246,13 @@ impl Scheduler {
         self.tell_worker_void(grant, reason);
     }
 
+    /// Tells the agent that holds a grant, if there is one, not to use it.
+    pub(super) fn tell_agent_void(&mut self, grant: GrantId, reason: VoidReason) {
+        if let Some(agent) = self.grants.get(&grant).and_then(|record| record.agent) {
+            self.act(Action::VoidAtAgent(agent, grant, reason));
+        }
+    }
+
     pub(super) fn tell_worker_void(&mut self, grant: GrantId, reason: VoidReason) {
         let Some(record) = self.grants.get(&grant) else { return };
         let worker = record.worker;
@@ -258,9 +265,7 @@ impl Scheduler {
         let Some(record) = self.grants.get(&grant) else { return };
         match record.state {
             GrantState::Given => {
-                if let Some(agent) = record.agent {
-                    self.act(Action::VoidAtAgent(agent, grant, VoidReason::Expired));
-                }
+                self.tell_agent_void(grant, VoidReason::Expired);
                 self.void_grant(grant, VoidReason::Expired);
             }
             GrantState::Released => self.end_grant(grant),

@@ -112,17 +112,16 @@ impl Scheduler {
         self.quarantine.0.insert(name.clone(), accusation);
         self.act(Action::KeepQuarantine);
         for grant in grants {
-            if let Some(agent) = self.grants.get(&grant).and_then(|record| record.agent) {
-                self.act(Action::VoidAtAgent(agent, grant, VoidReason::Distrusted));
-            }
+            self.tell_agent_void(grant, VoidReason::Distrusted);
             self.abandon_grant(grant);
         }
         self.relist(worker_id);
     }
 
-    /// An administrator lets a node work again.
-    pub(super) fn release_from_quarantine(&mut self, name: &Name) {
-        if self.quarantine.0.remove(name).is_some() {
+    /// An administrator lets a node work again. Returns whether it was in quarantine.
+    pub(super) fn release_from_quarantine(&mut self, name: &Name) -> bool {
+        let released = self.quarantine.0.remove(name).is_some();
+        if released {
             self.act(Action::KeepQuarantine);
         }
         let id = self.names.get(name).copied();
@@ -130,6 +129,7 @@ impl Scheduler {
             worker.quarantined = false;
             worker.accused = None;
         }
+        released
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::events::{Action, Drain, HostKind, StandIn, StandIns, VoidReason};
+use super::events::{Drain, HostKind, StandIn, StandIns, VoidReason};
 use super::grants::GrantState;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
@@ -118,9 +118,7 @@ impl Scheduler {
         });
         let revoked: Vec<GrantId> = revoked.map(|(grant, _)| *grant).collect();
         for grant in revoked {
-            if let Some(agent) = self.grants.get(&grant).and_then(|record| record.agent) {
-                self.act(Action::VoidAtAgent(agent, grant, VoidReason::Expired));
-            }
+            self.tell_agent_void(grant, VoidReason::Expired);
             self.void_grant(grant, VoidReason::Expired);
         }
     }

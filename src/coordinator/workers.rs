@@ -363,9 +363,7 @@ impl Scheduler {
     fn lose_grants(&mut self, id: WorkerSessionId) {
         let held = self.workers.get(&id).map(|worker| worker.grants.clone());
         for grant in held.unwrap_or_default() {
-            if let Some(agent) = self.grants.get(&grant).and_then(|record| record.agent) {
-                self.act(Action::VoidAtAgent(agent, grant, VoidReason::WorkerLost));
-            }
+            self.tell_agent_void(grant, VoidReason::WorkerLost);
             self.end_grant(grant);
         }
     }
@@ -399,10 +397,8 @@ impl Scheduler {
     }
 
     pub(super) fn handle_drain(&mut self, name: &Name, drain: Drain) {
+        let released = drain == Drain::Off && self.release_from_quarantine(name);
         let Some(id) = self.names.get(name).copied() else {
-            if drain == Drain::Off {
-                self.release_from_quarantine(name);
-            }
             return;
         };
         if self.drains.len() >= self.rules.workers_max {
@@ -410,10 +406,6 @@ impl Scheduler {
             self.drains.retain(|name, _| names.contains_key(name));
         }
         self.drains.insert(name.clone(), drain);
-        let was_quarantined = self.workers.get(&id).is_some_and(|worker| worker.quarantined);
-        if drain == Drain::Off {
-            self.release_from_quarantine(name);
-        }
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -422,7 +414,7 @@ impl Scheduler {
         if turned && worker.is_linked() {
             self.act(Action::Drain(id, drain));
         }
-        if turned || was_quarantined {
+        if turned || released {
             self.relist(id);
         }
     }

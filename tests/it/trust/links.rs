@@ -23,11 +23,18 @@ struct Network {
     holders: Vec<Child>,
 }
 
+/// A command on a host.
+fn command_on(host: &Child, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", place(host))).arg(program);
+    command
+}
+
 /// Runs a command on a host.
 fn on(host: &Child, words: &str) -> bool {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", place(host))).args(words.split(' '));
-    command.output().is_ok_and(|output| output.status.success())
+    let mut words = words.split(' ');
+    let mut command = command_on(host, words.next().unwrap_or_default());
+    command.args(words).output().is_ok_and(|output| output.status.success())
 }
 
 /// Where a host's namespace is.
@@ -232,13 +239,6 @@ fn cut_and_slow_links_cost_time_and_nothing_else() {
     let stats = farm.user("boss").must(&["stats"]);
     assert!(stats.contains("failed     0"), "{stats}");
     println!("{stats}");
-}
-
-/// A command on a host.
-fn command_on(host: &Child, program: &str) -> Command {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", place(host))).arg(program);
-    command
 }
 
 #[test]
