@@ -49,6 +49,10 @@ pub struct Answer {
 /// How many commands a question is.
 pub const COMMANDS: usize = 3;
 
+/// Settings whose defaults come from the memory of the machine that runs the compiler: when it collects its own garbage
+/// (`ggc_min_expand_heuristic` and its sister in gcc's `ggc-common.cc`). They decide how a compile goes and not what comes of it.
+const MACHINE_SETTINGS: [&[u8]; 2] = [b"  --param=ggc-min-expand=", b"  --param=ggc-min-heapsize="];
+
 /// Options, each with a value behind it, that say where a compiler's own files are.
 const PLACES: [&[u8]; 4] = [b"-imultiarch", b"-imultilib", b"-iprefix", b"-isysroot"];
 
@@ -135,7 +139,8 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Tells lines that name an option and its value; the output file of a run that is none has a random name.
 fn is_setting(line: &[u8]) -> bool {
-    line.starts_with(b"  -") && !line.starts_with(b"  -o ")
+    let of_machine = MACHINE_SETTINGS.iter().any(|setting| line.starts_with(setting));
+    line.starts_with(b"  -") && !line.starts_with(b"  -o ") && !of_machine
 }
 
 /// Returns a command's words without what says where the compiler's files are; of the program only its plain name is left.
@@ -277,6 +282,16 @@ mod tests {
         ] {
             assert_ne!(one, profile(&other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn how_much_memory_a_machine_has_is_not_in_its_compilers_profile() {
+        let with = |expand: &str, size: &str| {
+            let params =
+                format!("  --param=ggc-min-expand=     \t\t{expand}\n  --param=ggc-min-heapsize=   \t\t{size}\n");
+            profile(&answers(MACROS, &(SETTINGS.to_owned() + &params), PROGRAMS))
+        };
+        assert_eq!(with("98", "127489"), with("100", "131072"));
     }
 
     #[test]
