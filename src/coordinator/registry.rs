@@ -15,6 +15,7 @@ use crate::ids::{Name, ToolchainId};
 use crate::runtime::clock::unix_ms;
 use crate::store::content::digest_of;
 use crate::store::stamp::Stamp;
+use crate::store::swept;
 use crate::toolchains::bundle::{self, BundleError, BundleRef};
 use crate::toolchains::certification::{Certification, Side, certify};
 use crate::toolchains::definition::{Definition, DefinitionError};
@@ -275,10 +276,9 @@ impl Registry {
         let id = manifest.id();
         self.check_name(&head, &manifest)?;
         let incoming = self.directory.join("incoming");
-        let place = tempfile::Builder::new()
-            .prefix(&format!("{}-", id.0.short()))
-            .tempdir_in(&incoming)
-            .map_err(failed("make a directory in", &incoming))?;
+        let prefix = format!("{}-", id.0.short());
+        let make = || tempfile::Builder::new().prefix(&prefix).tempdir_in(&incoming);
+        let place = swept::in_directory(&incoming, 0o755, make).map_err(failed("make a directory in", &incoming))?;
         let known = self.by_id(id).filter(|known| known.bundle == head.bundle);
         if let Some(known) = known
             && self.check_bundle(&known).is_ok()
@@ -476,8 +476,9 @@ impl Registry {
     fn drop_object(&self, key: &Key) -> Result<(), RegistryError> {
         let path = self.object(key);
         // Renamed first, so that a crash leaves a leftover and not half a toolchain.
-        let gone = self.directory.join("incoming").join(format!("removed-{}", key.0));
-        fs::rename(&path, &gone).map_err(failed("remove", &path))?;
+        let incoming = self.directory.join("incoming");
+        let gone = incoming.join(format!("removed-{}", key.0));
+        swept::in_directory(&incoming, 0o755, || fs::rename(&path, &gone)).map_err(failed("remove", &path))?;
         fs::remove_dir_all(&gone).map_err(failed("remove", &gone))?;
         // A name file that names what is gone counts as missing.
         self.lock().remove(key);

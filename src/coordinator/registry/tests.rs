@@ -86,6 +86,18 @@ fn a_pushed_toolchain_is_served_and_survives_a_restart() {
 }
 
 #[test]
+fn pushing_and_removing_make_their_swept_directory_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let incoming = dir.path().join("incoming");
+    fs::remove_dir(&incoming).unwrap();
+    let record = push(&registry, "arm926", "one", Replace::Refuse).unwrap();
+    fs::remove_dir(&incoming).unwrap();
+    assert_eq!(registry.remove(&record.name).unwrap(), [record.id]);
+    assert!(registry.list().is_empty());
+}
+
+#[test]
 fn a_name_moves_to_another_identity_only_when_asked() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::open(dir.path()).unwrap();
