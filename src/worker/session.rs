@@ -128,6 +128,18 @@ enum Parted {
     Stuck,
 }
 
+/// A session that has begun.
+struct Opened {
+    events: mpsc::Sender<wire::WorkerEvent>,
+    orders: tonic::Streaming<wire::WorkerOrder>,
+    welcome: wire::WorkerWelcome,
+}
+
+fn send(events: &mpsc::Sender<wire::WorkerEvent>, event: Event) -> Result<(), Parted> {
+    let event = wire::WorkerEvent { event: Some(event) };
+    events.try_send(event).map_err(|_| Parted::Stuck)
+}
+
 impl<P: Places, T: Toolchains> Session<P, T> {
     /// Joins, and joins again whenever the session ends, until cancelled. `joined` is called at each `welcome`.
     pub async fn run(self, mut joined: impl FnMut() + Send) {
@@ -155,23 +167,38 @@ impl<P: Places, T: Toolchains> Session<P, T> {
         }
     }
 
-    /// One session, from connecting to its end. Returns only when cancelled.
-    async fn once(self: &Arc<Self>, joined: &mut (dyn FnMut() + Send)) -> Result<(), Parted> {
+    /// Connects and is welcomed.
+    async fn open(&self) -> Result<Opened, Parted> {
         let connection = self.trust.coordinator(&self.coordinator).await?;
         let mut client = wire::coordinator_client::CoordinatorClient::new(connection)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let (events, outgoing) = mpsc::channel(EVENTS_MAX);
-        let send = |event| {
-            let event = wire::WorkerEvent { event: Some(event) };
-            events.try_send(event).map_err(|_| Parted::Stuck)
-        };
-        send(Event::Hello(self.hello()))?;
+        send(&events, Event::Hello(self.hello()))?;
         let mut orders = client.worker_session(ReceiverStream::new(outgoing)).await?.into_inner();
         let Some(Order::Welcome(welcome)) = orders.message().await?.and_then(|order| order.order) else {
             return Err(Parted::NoWelcome);
         };
         version::accept("the coordinator", welcome.protocol)?;
+        Ok(Opened {
+            events,
+            orders,
+            welcome,
+        })
+    }
+
+    /// One session, from connecting to its end. Returns only when cancelled.
+    async fn once(self: &Arc<Self>, joined: &mut (dyn FnMut() + Send)) -> Result<(), Parted> {
+        // A coordinator that is not there, or says nothing, keeps nobody from stopping.
+        let Some(opened) = self.tasks.token().run_until_cancelled(self.open()).await else {
+            return Ok(());
+        };
+        let Opened {
+            events,
+            mut orders,
+            welcome,
+        } = opened?;
+        let send = |event| send(&events, event);
         let key = welcome
             .grant_key
             .try_into()
@@ -335,6 +362,64 @@ pub fn memory_field(meminfo: &str, field: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::tasks::Ended;
+
+    struct Nothing;
+
+    impl Places for Nothing {
+        fn hello(&self) -> Vec<GrantId> {
+            Vec::new()
+        }
+        fn welcome(&self, _: GrantKey) {}
+        fn parted(&self) {}
+        fn void(&self, _: GrantId) {}
+        fn report(&self) -> (Vec<GrantId>, Vec<GrantId>) {
+            (Vec::new(), Vec::new())
+        }
+        fn leaving(&self) -> bool {
+            false
+        }
+    }
+
+    impl Toolchains for Nothing {
+        fn ready(&self) -> Vec<ToolchainId> {
+            Vec::new()
+        }
+        async fn look(&self, _: ToolchainId) -> Standing {
+            Standing::Fetchable
+        }
+        async fn fetch(&self, _: ToolchainId) -> Standing {
+            Standing::Fetchable
+        }
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_says_nothing_keeps_no_worker_from_stopping() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let tasks = Tasks::default();
+        let session = Session {
+            coordinator: format!("http://{}", silent.local_addr().expect("its address")),
+            identity: WorkerIdentity {
+                name: "node".parse().expect("a name"),
+                address: "127.0.0.1:1".to_owned(),
+                slots: 1,
+                power: 1.0,
+                cores: Vec::new(),
+                host_kind: "x86_64-linux".to_owned(),
+                memory_bytes: 1 << 30,
+                sandbox: String::new(),
+            },
+            trust: Trust::Plain,
+            places: Arc::new(Nothing),
+            toolchains: Arc::new(Nothing),
+            tasks: tasks.clone(),
+            drained: AtomicBool::new(false),
+        };
+        tasks.spawn(session.run(|| panic!("nobody has welcomed it")));
+        let connection = silent.accept().await.expect("a worker that connects");
+        assert_eq!(tasks.shut_down(Duration::from_secs(5)).await, Ended::Cleanly);
+        drop(connection);
+    }
 
     #[test]
     fn memory_is_read_from_the_kernels_own_lines() {
