@@ -32,10 +32,10 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// Where toolchains are kept
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Settings; /etc/rdcc/coordinator.toml is read when it exists and this is not given
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Let machines of the networks in --allow use the farm without certificates: for networks where everybody may
     /// run commands on every node

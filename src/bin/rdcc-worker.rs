@@ -42,7 +42,7 @@ struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// The node's name [default: the host's]
-    #[arg(long)]
+    #[arg(long, global = true)]
     name: Option<String>,
     /// Jobs at one time [default: one per processor]
     #[arg(long, value_name = "N")]
@@ -51,10 +51,10 @@ struct Arguments {
     #[arg(long, value_name = "P")]
     power: Option<f64>,
     /// Where everything is kept
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// Settings; /etc/rdcc/worker.toml is read when it exists and this is not given
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Run jobs for machines of the networks in --allow without certificates
     #[arg(long)]
