@@ -95,7 +95,8 @@ fi
 echo "prepare: installing $missing" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-install() { $root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >"$log" 2>&1; }
+# Another target, or the system's own updates, may be installing just now.
+install() { $root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends $missing >"$log" 2>&1; }
 [ "$task" != newest ] || $root apt-get update >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
 # Package lists may be absent or old on a fresh machine: one update, one more try.
 install || { $root apt-get update >>"$log" 2>&1 && install; } || { cat "$log" >&2; exit 1; }

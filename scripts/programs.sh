@@ -27,6 +27,9 @@ here)
 *) usage ;;
 esac
 
+# Tables of source lines are six sevenths of a program, and cards of boards are small. Names of functions stay.
+export CARGO_PROFILE_RELEASE_DEBUG=none CARGO_PROFILE_RELEASE_STRIP=debuginfo
+
 cargo=cargo
 options=(build --locked --release --bins --target "$target")
 # Without a --target's library, rustc names a directory that is not there.
