@@ -73,6 +73,18 @@ impl Tally {
         }
     }
 
+    /// Says how far it is now and then: all of them take an hour, and who stops that sooner has something, too.
+    fn progress(&self, name: &str, names: &[String]) {
+        let taken = self.equal + self.rejected + self.wrong.len();
+        if taken.is_multiple_of(2000) {
+            println!(
+                "{name}: {taken} units, {} headers in all, {} differ so far",
+                names.len(),
+                self.wrong.len()
+            );
+        }
+    }
+
     fn report(&self, name: &str) {
         println!(
             "{name}: {} equal, {} rejected by the compiler, {} differ",
@@ -118,6 +130,7 @@ fn system_headers_have_the_compilers_list() {
         for name in &names {
             for flags in ["-x c", "-x c++ -std=gnu++20"] {
                 tally.take(&mut compiler, &tree, unit.path(), flags, name);
+                tally.progress(&program, &names);
             }
         }
         tally.report(&program);
@@ -146,10 +159,11 @@ fn kernel_headers_have_the_compilers_list() {
     let tree = DiskTree::new(Bounds::default());
     let mut tally = Tally::default();
     for root in ["include", "arch/arm/include"] {
-        for name in names_below(&Path::new(&kernel).join(root)) {
-            if name.ends_with(".h") {
-                tally.take(&mut compiler, &tree, unit.path(), &flags, &name);
-            }
+        let mut names = names_below(&Path::new(&kernel).join(root));
+        names.retain(|name| name.ends_with(".h"));
+        for name in &names {
+            tally.take(&mut compiler, &tree, unit.path(), &flags, name);
+            tally.progress(root, &names);
         }
     }
     tally.report("kernel");
