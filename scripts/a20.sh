@@ -15,8 +15,8 @@ CROSS=arm-linux-gnueabihf
 # Outside the name spaces: what is installed, built and kept.
 if [ "${1:-}" != inside ]; then
 	scripts/prepare.sh test
-	scripts/prepare.sh wanted qemu-system-arm qemu-system-arm qemu-arm-static qemu-user-static debootstrap debootstrap \
-		mke2fs e2fsprogs unshare util-linux $CROSS-gcc gcc-$CROSS $CROSS-g++ g++-$CROSS /usr/$CROSS/include/stdio.h libc6-dev-armhf-cross
+	scripts/prepare.sh wanted qemu-system-arm qemu-system-arm qemu-arm-static qemu-user-static \
+		mke2fs e2fsprogs $CROSS-gcc gcc-$CROSS $CROSS-g++ g++-$CROSS /usr/$CROSS/include/stdio.h libc6-dev-armhf-cross
 	if [ -z "${BIN:-}" ]; then
 		cargo build --release --quiet --bins
 		BIN=$TOP/target/release

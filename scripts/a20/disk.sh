@@ -11,22 +11,24 @@ binfmt=/proc/sys/fs/binfmt_misc
 log=$place/disk.log
 finish() {
 	[ -z "${registered:-}" ] || echo -1 >$binfmt/rdcc-arm
+	[ -z "${mounted:-}" ] || umount $binfmt
 	rm -rf "$root"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-rm -rf "$root"
 echo "a20: making the boards' disk, some minutes" >&2
 
 # Packages configure themselves by running programs of the board. Where no service has told the kernel who runs those: for now.
-[ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt
-if ! ls $binfmt | grep -qx 'qemu-arm'; then
+if [ ! -e $binfmt/register ]; then
+	mount -t binfmt_misc binfmt_misc $binfmt
+	mounted=yes
+fi
+if [ ! -e $binfmt/qemu-arm ]; then
 	printf '%s' ':rdcc-arm:M::\x7fELF\x01\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x28\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-arm-static:OF' >$binfmt/register
 	registered=yes
 fi
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
 quiet() { "$@" >>"$log" 2>&1 || { tail -n 20 "$log" >&2; exit 1; }; }
-quiet debootstrap --arch=armhf --variant=minbase --include=gcc,g++,libc6-dev,make,kmod,iproute2 bookworm "$root" "$mirror"
+scripts/debian-root.sh bookworm "$root" gcc,g++,libc6-dev,make,kmod,iproute2 armhf
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
 mkdir -p "$root/etc/initramfs-tools/conf.d"

@@ -1,16 +1,11 @@
 #!/bin/bash
 # a chroot with its own compiler, of an older Debian (debootstrap; as root): rdcc inside it, with an agent of its own
 # The programs have to run with the chroot's C library, so they are static ones: STATIC=DIR has them, or they are built.
-need debootstrap debootstrap
 [ "$(id -u)" -eq 0 ] || { echo "systems: chroot needs root" >&2; exit 1; }
 WAYS="CC"
-suite=bullseye
 chroot=$TOP/target/systems/chroot
 if [ ! -e "$chroot/.ready" ]; then
-	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
-	rm -rf "$chroot"
-	debootstrap --variant=minbase --include=gcc,libc6-dev,make $suite "$chroot" "$mirror" >"$RUN/debootstrap.log" 2>&1 ||
-		{ tail -n 20 "$RUN/debootstrap.log" >&2; exit 1; }
+	scripts/debian-root.sh bullseye "$chroot" gcc,libc6-dev,make
 	touch "$chroot/.ready"
 fi
 static=${STATIC:-$(dirname "$(scripts/programs.sh here static | grep 'rdcc$')")}

@@ -219,6 +219,11 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Where toolchains stand on their way in and out.
+    fn incoming(&self) -> PathBuf {
+        self.directory.join("incoming")
+    }
+
     /// Names every identity, current ones first within each name.
     pub fn list(&self) -> Vec<Record> {
         let mut records: Vec<Record> = self.lock().values().map(|kept| kept.record.clone()).collect();
@@ -275,7 +280,7 @@ impl Registry {
         let manifest = Manifest::decode(&head.manifest)?;
         let id = manifest.id();
         self.check_name(&head, &manifest)?;
-        let incoming = self.directory.join("incoming");
+        let incoming = self.incoming();
         let prefix = format!("{}-", id.0.short());
         let make = || tempfile::Builder::new().prefix(&prefix).tempdir_in(&incoming);
         let place = swept::in_directory(&incoming, 0o755, make).map_err(failed("make a directory in", &incoming))?;
@@ -476,7 +481,7 @@ impl Registry {
     fn drop_object(&self, key: &Key) -> Result<(), RegistryError> {
         let path = self.object(key);
         // Renamed first, so that a crash leaves a leftover and not half a toolchain.
-        let incoming = self.directory.join("incoming");
+        let incoming = self.incoming();
         let gone = incoming.join(format!("removed-{}", key.0));
         swept::in_directory(&incoming, 0o755, || fs::rename(&path, &gone)).map_err(failed("remove", &path))?;
         fs::remove_dir_all(&gone).map_err(failed("remove", &gone))?;
@@ -487,7 +492,7 @@ impl Registry {
     }
 
     fn drop_leftovers(&self) -> Result<(), RegistryError> {
-        let incoming = self.directory.join("incoming");
+        let incoming = self.incoming();
         for entry in fs::read_dir(&incoming).map_err(failed("read", &incoming))? {
             let path = entry.map_err(failed("read", &incoming))?.path();
             fs::remove_dir_all(&path).map_err(failed("remove", &path))?;

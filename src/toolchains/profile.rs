@@ -49,9 +49,10 @@ pub struct Answer {
 /// How many commands a question is.
 pub const COMMANDS: usize = 3;
 
-/// Settings whose defaults come from the memory of the machine that runs the compiler: when it collects its own garbage
-/// (`ggc_min_expand_heuristic` and its sister in gcc's `ggc-common.cc`). They decide how a compile goes and not what comes of it.
-const MACHINE_SETTINGS: [&[u8]; 2] = [b"  --param=ggc-min-expand=", b"  --param=ggc-min-heapsize="];
+/// How lines begin that say nothing about the compiler. The output file of a run that is none has a random name. When a compiler
+/// collects its own garbage has defaults from the memory of the machine that runs it (`ggc_min_expand_heuristic` and its
+/// sister in gcc's `ggc-common.cc`): they decide how a compile goes and not what comes of it.
+const NO_SETTINGS: [&[u8]; 3] = [b"  -o ", b"  --param=ggc-min-expand=", b"  --param=ggc-min-heapsize="];
 
 /// Options, each with a value behind it, that say where a compiler's own files are.
 const PLACES: [&[u8]; 4] = [b"-imultiarch", b"-imultilib", b"-iprefix", b"-isysroot"];
@@ -137,10 +138,9 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n')
 }
 
-/// Tells lines that name an option and its value; the output file of a run that is none has a random name.
+/// Tells lines that name an option and its value.
 fn is_setting(line: &[u8]) -> bool {
-    let of_machine = MACHINE_SETTINGS.iter().any(|setting| line.starts_with(setting));
-    line.starts_with(b"  -") && !line.starts_with(b"  -o ") && !of_machine
+    line.starts_with(b"  -") && !NO_SETTINGS.iter().any(|beginning| line.starts_with(beginning))
 }
 
 /// Returns a command's words without what says where the compiler's files are; of the program only its plain name is left.
