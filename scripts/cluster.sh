@@ -1,6 +1,7 @@
 # Functions that start and stop a small cluster on this machine; sourced (by bash) from the demo and the benchmarks.
 # Needs $BIN, the directory of the rdcc binaries, and $RUN, a private directory for state and logs.
-# Everything listens on loopback. `cluster_stop` ends all of it and may be called twice.
+# Everything listens on loopback. `cluster_stop` ends all of it and may be called twice; it succeeds however the servers end, since
+# what a caller does after it has to be done.
 
 cluster_pids=()
 
@@ -50,8 +51,8 @@ cluster_up() {
 
 cluster_stop() {
 	[ ! -x "$BIN/rdcc" ] || [ ! -d "$RUN/agent" ] || "$BIN/rdcc" agent stop >/dev/null 2>&1 || true
-	[ ${#cluster_pids[@]} -eq 0 ] || kill "${cluster_pids[@]}" 2>/dev/null
-	[ ${#cluster_pids[@]} -eq 0 ] || wait "${cluster_pids[@]}" 2>/dev/null
+	[ ${#cluster_pids[@]} -eq 0 ] || kill "${cluster_pids[@]}" 2>/dev/null || true
+	[ ${#cluster_pids[@]} -eq 0 ] || wait "${cluster_pids[@]}" 2>/dev/null || true
 	cluster_pids=()
 	return 0
 }

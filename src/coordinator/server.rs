@@ -118,15 +118,18 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
     let enrolment =
         wire::enrolment_server::EnrolmentServer::new(enrolment).max_decoding_message_size(ENROLMENT_BYTES_MAX);
     let announced = settings.announce.then(|| announced(address, farm.is_some())).flatten();
-    let stop = tasks.token();
     let serving = channel::server()
         .layer(GuardLayer::new(farm))
         .add_service(service)
         .add_service(toolchains)
         .add_service(enrolment)
-        .serve_with_incoming_shutdown(listening::incoming(listener, guard, tasks), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(
+            listening::incoming(listener, guard, tasks),
+            tasks.token().cancelled_owned(),
+        );
+    let stop = tasks.token();
     tasks.spawn(async move {
-        if let Err(error) = serving.await {
+        if let Err(error) = channel::serve(serving, stop).await {
             tracing::error!(%error, "the coordinator's listener failed");
         }
     });

@@ -3,9 +3,11 @@
 //! Who may connect is decided in `trust`: without certificates rdcc listens on loopback only, since a worker runs commands for
 //! whoever reaches it.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
 
 /// Time to reach a peer. A node that is up on a LAN answers in milliseconds; a board waking its disk may need seconds.
@@ -13,6 +15,9 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// Silence after which a peer is asked for a sign of life, and the wait for its answer: a node that lost power is
 /// noticed within twenty seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How long the peers of a server that stops have for letting go. One that is frozen, or went without a word, never does.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Bytes in flight per stream and per connection: enough for 100 Mbit/s at 80 ms, and a bound.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -58,6 +63,21 @@ pub fn server() -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
 }
 
+/// Runs a server that shuts down in order at `stop`: until its peers have let go, or for two seconds after `stop`.
+///
+/// # Errors
+/// The server's own, when its listener fails.
+pub async fn serve<E>(serving: impl Future<Output = Result<(), E>>, stop: CancellationToken) -> Result<(), E> {
+    let parted = async {
+        stop.cancelled().await;
+        tokio::time::sleep(PARTING).await;
+    };
+    tokio::select! {
+        ended = serving => ended,
+        () = parted => Ok(()),
+    }
+}
+
 /// Describes a peer at `http://HOST:PORT` (or `HOST:PORT`) without connecting yet.
 pub fn endpoint(peer: &str) -> Result<Endpoint, tonic::transport::Error> {
     let uri = if peer.contains("://") {
@@ -78,4 +98,32 @@ pub fn endpoint(peer: &str) -> Result<Endpoint, tonic::transport::Error> {
 /// Connects to a peer.
 pub async fn connect(peer: &str) -> Result<Channel, tonic::transport::Error> {
     endpoint(peer)?.connect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stops_waits_for_its_peers_and_not_for_ever() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let begun = Instant::now();
+        let never = std::future::pending::<io::Result<()>>();
+        serve(never, stop.clone()).await.expect("no error of the server's");
+        assert_eq!(begun.elapsed(), PARTING);
+        let begun = Instant::now();
+        serve(async { io::Result::Ok(()) }, stop).await.expect("its own end");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_fails_is_told() {
+        let failed = async { Err(io::Error::other("no descriptors")) };
+        serve(failed, CancellationToken::new()).await.expect_err("the failure");
+    }
 }

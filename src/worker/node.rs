@@ -175,8 +175,9 @@ impl Node {
             listening::incoming(listener, guard, tasks),
             tasks.token().cancelled_owned(),
         );
+        let stop = tasks.token();
         tasks.spawn(async move {
-            if let Err(error) = serving.await {
+            if let Err(error) = channel::serve(serving, stop).await {
                 tracing::error!(%error, "the worker's listener failed");
             }
         });
