@@ -2,10 +2,14 @@
 //!
 //! Pure: `now` and readings are handed in. A build begins with the first job after [`PAUSE`] without any and goes on until
 //! the next begins. Only the last is kept, with at most [`JOBS_MAX`] of its jobs one by one; its sums count all.
+//!
+//! What slots can do is learned while the build goes on, so a job's work is its CPU time by what is known of its slot in
+//! the end: work and slots have to be of one measure for the bound to be one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::farm::Slot;
 use crate::exchange::build::{BuildSummary, BuildTrace, LONGEST_MAX, Means, TracedJob};
 use crate::exchange::{Phase, Ran};
 
@@ -15,6 +19,8 @@ pub const PAUSE: Duration = Duration::from_secs(10);
 pub const JOBS_MAX: usize = 10_000;
 /// How often the kernel's counter of CPU time is worth a look.
 const CPU_EVERY: Duration = Duration::from_secs(1);
+/// A power is a few thousandths at least; the bound keeps a damaged one harmless.
+const POWER_LEAST: f64 = 0.001;
 
 /// A job that has ended.
 #[derive(Debug)]
@@ -29,12 +35,12 @@ pub struct EndedJob {
     pub ran: Ran,
     /// Whether it succeeded.
     pub success: bool,
-    /// Its work on a reference core, when it could be distributed.
+    /// Its work on a reference core, when it ran at a worker, or here by choice.
     pub work: Option<Duration>,
     /// Power of the slot that ran it: work per second.
     pub power: f64,
-    /// How long it ran here by choice.
-    pub helped: Duration,
+    /// The worker's slot that ran it, if one did.
+    pub slot: Slot,
     /// Bytes sent and received.
     pub bytes: u64,
 }
@@ -57,15 +63,32 @@ struct Build {
     last_end: Instant,
     jobs: Vec<TracedJob>,
     sums: BuildSummary,
-    longest_us: Vec<u64>,
-    helped: Duration,
+    /// What this machine ran by choice.
+    helped: Ledger,
     cpu_at_begin: Option<Duration>,
     cpu_now: Option<(Duration, Instant)>,
-    /// By worker: the power of its slots, and how many were seen busy at once.
-    workers: BTreeMap<String, (f64, usize)>,
-    running: BTreeMap<String, Vec<(Instant, Instant)>>,
+    /// By worker and kind of slot.
+    sites: BTreeMap<(String, Slot), Site>,
     bytes_per_second: f64,
     around: Surroundings,
+}
+
+/// What jobs took at one place.
+#[derive(Debug, Default)]
+struct Ledger {
+    cpu: Duration,
+    /// The longest, longest first; at most [`LONGEST_MAX`].
+    longest: Vec<Duration>,
+}
+
+/// Slots of one worker that are alike.
+#[derive(Debug, Default)]
+struct Site {
+    power: f64,
+    taken: Ledger,
+    running: Vec<(Instant, Instant)>,
+    /// How many were seen busy at once.
+    at_once: usize,
 }
 
 /// The last build.
@@ -101,12 +124,10 @@ impl Builds {
                 last_end: now,
                 jobs: Vec::new(),
                 sums: BuildSummary::default(),
-                longest_us: Vec::new(),
-                helped: Duration::ZERO,
+                helped: Ledger::default(),
                 cpu_at_begin: cpu,
                 cpu_now: None,
-                workers: BTreeMap::new(),
-                running: BTreeMap::new(),
+                sites: BTreeMap::new(),
                 bytes_per_second: 0.0,
                 around: Surroundings::default(),
             });
@@ -155,7 +176,6 @@ impl Build {
         self.last_end = now;
         self.sums.jobs += 1;
         self.sums.bytes += job.bytes;
-        self.helped += job.helped;
         if let Some(cpu) = around.cpu {
             self.cpu_now = Some((cpu, now));
         }
@@ -163,21 +183,20 @@ impl Build {
             slots: around.slots.max(self.around.slots),
             ..around
         };
-        if let Some(work) = job.work {
-            let work = micros(work);
-            self.sums.work_us += work;
-            let at = self.longest_us.partition_point(|longer| *longer >= work);
-            self.longest_us.insert(at, work);
-            self.longest_us.truncate(LONGEST_MAX);
-        }
+        let cpu = job.work.map(|work| work.div_f64(job.power.max(POWER_LEAST)));
         if let Ran::Remote { worker, .. } = &job.ran {
             self.sums.remote += 1;
             let run = job.phases.iter().find(|phase| phase.name == "run");
             let run = Duration::from_micros(run.map_or(0, |phase| phase.took_us));
-            self.see_slot(worker, job.power, now.checked_sub(run).unwrap_or(now), now);
+            let site = self.sites.entry((worker.clone(), job.slot)).or_default();
+            site.power = job.power;
+            site.see_busy(now.checked_sub(run).unwrap_or(now), now);
+            site.taken.add(cpu);
             if job.bytes > 1 << 20 && run > Duration::ZERO {
                 self.bytes_per_second = self.bytes_per_second.max(job.bytes as f64 / run.as_secs_f64());
             }
+        } else {
+            self.helped.add(cpu);
         }
         if self.jobs.len() < JOBS_MAX {
             self.jobs.push(TracedJob {
@@ -190,46 +209,75 @@ impl Build {
         }
     }
 
-    /// Counts how many jobs a worker was seen to run at once.
-    fn see_slot(&mut self, worker: &str, power: f64, began: Instant, ended: Instant) {
-        let runs = self.running.entry(worker.to_owned()).or_default();
-        // Ends come in order, so what ended before this one began can be forgotten by the next that begins later.
-        runs.retain(|(_, end)| *end > began);
-        runs.push((began, ended));
-        let at_once = runs.len();
-        let seen = self.workers.entry(worker.to_owned()).or_insert((power, 0));
-        seen.0 = power;
-        seen.1 = seen.1.max(at_once);
-    }
-
     fn summary(&self, cores: u32) -> BuildSummary {
         let mut summary = self.sums.clone();
         summary.began_unix_ms = self.began_unix_ms;
         summary.wall_us = micros(self.last_end.saturating_duration_since(self.began));
+        // A worker on this machine has no slots besides this machine's cores, and knows best what they can do.
+        let here = || self.sites.iter().filter(|((_, slot), _)| slot.on_this_machine);
+        let there = || self.sites.iter().filter(|((_, slot), _)| !slot.on_this_machine);
         if let (Some(begin), Some((now, _))) = (self.cpu_at_begin, self.cpu_now) {
-            let spent = now.saturating_sub(begin).saturating_sub(self.helped);
+            let jobs_here: Duration = here().map(|(_, site)| site.taken.cpu).sum();
+            let spent = now.saturating_sub(begin).saturating_sub(self.helped.cpu + jobs_here);
             summary.client_cpu_us = micros(spent);
         }
-        let power_here = self.around.power_here.max(0.001);
+        let power_here = here()
+            .max_by_key(|(_, site)| site.taken.cpu)
+            .map_or(self.around.power_here, |(_, site)| site.power)
+            .max(POWER_LEAST);
+
+        let ledgers = self.sites.values().map(|site| (&site.taken, site.power));
+        let mut longest = Vec::new();
+        for (taken, power) in ledgers.chain([(&self.helped, power_here)]) {
+            summary.work_us += micros(taken.cpu.mul_f64(power));
+            longest.extend(taken.longest.iter().map(|cpu| micros(cpu.mul_f64(power))));
+        }
+        longest.sort_unstable_by(|one, other| other.cmp(one));
+        longest.truncate(LONGEST_MAX);
+
         let mut slots: Vec<f64> = Vec::new();
-        for (power, count) in self.workers.values() {
-            slots.extend(std::iter::repeat_n(*power, *count));
+        for (_, site) in there() {
+            slots.extend(std::iter::repeat_n(site.power, site.at_once));
         }
         // Slots that were never busy at once with others, or not at all: as strong as the others are in the mean.
-        let unseen = (self.around.slots as usize).saturating_sub(slots.len());
-        if !slots.is_empty() {
-            let mean = slots.iter().sum::<f64>() / slots.len() as f64;
+        let seen_here: usize = here().map(|(_, site)| site.at_once).sum();
+        let unseen = (self.around.slots as usize).saturating_sub(slots.len() + seen_here);
+        if !self.sites.is_empty() {
+            let mean = match slots.is_empty() {
+                true => power_here,
+                false => slots.iter().sum::<f64>() / slots.len() as f64,
+            };
             slots.extend(std::iter::repeat_n(mean, unseen));
         }
         slots.extend(std::iter::repeat_n(power_here, cores as usize));
         summary.set_bound(&Means {
-            longest_us: &self.longest_us,
+            longest_us: &longest,
             slots: &slots,
             cores,
             power_here,
             bytes_per_second: Some(self.bytes_per_second).filter(|speed| *speed > 0.0),
         });
         summary
+    }
+}
+
+impl Ledger {
+    fn add(&mut self, cpu: Option<Duration>) {
+        let Some(cpu) = cpu else { return };
+        self.cpu += cpu;
+        let at = self.longest.partition_point(|longer| *longer >= cpu);
+        self.longest.insert(at, cpu);
+        self.longest.truncate(LONGEST_MAX);
+    }
+}
+
+impl Site {
+    /// Counts how many jobs were running at once.
+    fn see_busy(&mut self, began: Instant, ended: Instant) {
+        // Ends come in order, so what ended before this one began can be forgotten by the next that begins later.
+        self.running.retain(|(_, end)| *end > began);
+        self.running.push((began, ended));
+        self.at_once = self.at_once.max(self.running.len());
     }
 }
 
@@ -241,6 +289,7 @@ fn micros(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::exchange::Mode;
+    use crate::ids::CoreGroupId;
 
     fn remote(worker: &str, began: Instant, run_ms: u64) -> EndedJob {
         EndedJob {
@@ -257,7 +306,7 @@ mod tests {
             success: true,
             work: Some(Duration::from_millis(run_ms)),
             power: 1.0,
-            helped: Duration::ZERO,
+            slot: Slot::default(),
             bytes: 10,
         }
     }
@@ -302,7 +351,6 @@ mod tests {
                 reason: "farm_full".into(),
             },
             phases: Vec::new(),
-            helped: Duration::from_secs(2),
             ..remote("", start, 2000)
         };
         builds.handle_ended(here, around(104), at(8000));
@@ -313,6 +361,64 @@ mod tests {
         assert_eq!(summary.bound.area_us, 4_000_000);
         assert_eq!(summary.bound.longest_us, 4_000_000);
         assert_eq!(summary.wall_over_bound_milli, 2000);
+    }
+
+    /// Ends jobs of `run_ms` each, one after the other, and returns what is told of the build then.
+    fn after(jobs: impl IntoIterator<Item = EndedJob>, cpu_s: u64) -> BuildSummary {
+        let (mut builds, start) = (Builds::new(2), Instant::now());
+        for (number, job) in jobs.into_iter().enumerate() {
+            builds.handle_began(start, 0, Some(Duration::from_secs(100)));
+            let now = start + Duration::from_secs(number as u64 + 1);
+            builds.handle_ended(job, around(100 + cpu_s), now);
+        }
+        builds.summary().unwrap()
+    }
+
+    #[test]
+    fn what_was_learned_late_holds_for_the_whole_build() {
+        let job = |power: f64| EndedJob {
+            power,
+            work: Some(Duration::from_secs(1).mul_f64(power)),
+            ..remote("n1", Instant::now(), 1000)
+        };
+        let told = after([job(1.0), job(0.7), job(0.5), job(0.5)], 0);
+        assert_eq!(told.work_us, 2_000_000);
+        assert_eq!(told.bound.longest_us, 666_666);
+        // Two slots of 0.5 there, and this machine's two of 1.0.
+        assert_eq!(told.bound.area_us, 666_666);
+    }
+
+    #[test]
+    fn slots_of_one_worker_differ() {
+        let job = |group, power: f64| EndedJob {
+            power,
+            work: Some(Duration::from_secs(1).mul_f64(power)),
+            slot: Slot {
+                cores: CoreGroupId(group),
+                on_this_machine: false,
+            },
+            ..remote("n1", Instant::now(), 1000)
+        };
+        let told = after([job(0, 2.0), job(1, 0.5)], 0);
+        assert_eq!(told.work_us, 2_500_000);
+    }
+
+    #[test]
+    fn a_worker_on_this_machine_is_this_machine() {
+        let job = || EndedJob {
+            power: 0.5,
+            work: Some(Duration::from_secs(1)),
+            slot: Slot {
+                on_this_machine: true,
+                ..Slot::default()
+            },
+            ..remote("n1", Instant::now(), 2000)
+        };
+        let told = after([job(), job(), job(), job()], 10);
+        // Eight of the ten seconds were the jobs.
+        assert_eq!((told.work_us, told.client_cpu_us), (4_000_000, 2_000_000));
+        // Its slots are the two cores, and no other.
+        assert_eq!(told.bound.area_us, 5_000_000);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use super::coordinator_link::{
     CoordinatorLink, Cost, Ending, FarmView, GrantHeld, LinkState, StandIn, Void, WantError,
 };
 use super::fallback::Reason;
-use super::farm::{Farm, Placed, Ran, Want, transfer_time};
+use super::farm::{Farm, Placed, Ran, Slot, Want, transfer_time};
 use super::forecast::Prediction;
+use super::machine;
 use super::preparation::{Prepared, Trouble};
 use super::toolchain_resolve::{DefinitionSource, Told};
 use super::worker_link::{LinkError, LinkRun, LinkTarget, WorkerLink};
@@ -45,6 +46,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Kept {
     link: Arc<WorkerLink>,
+    on_this_machine: bool,
     used: Instant,
 }
 
@@ -95,7 +97,8 @@ impl Cluster {
         }
     }
 
-    fn link(&self, grant: &GrantHeld) -> Arc<WorkerLink> {
+    /// Returns the link to the grant's worker, and whether that is on this very machine.
+    fn link(&self, grant: &GrantHeld) -> (Arc<WorkerLink>, bool) {
         let key = (grant.address.clone(), grant.agent_session);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|_, kept| kept.used.elapsed() < LINK_IDLE || Arc::strong_count(&kept.link) > 1);
@@ -110,16 +113,17 @@ impl Cluster {
                 },
                 &self.tasks,
             )),
+            on_this_machine: machine::owns_address(&grant.address),
             used: Instant::now(),
         });
         kept.used = Instant::now();
-        kept.link.clone()
+        (kept.link.clone(), kept.on_this_machine)
     }
 
     /// Runs a job on its worker. The place's ending is told by the caller.
     async fn attempt(&self, place: &mut HeldPlace, job: &Prepared) -> Result<Ran, LinkError> {
         let grant = place.grant.as_mut().expect("a place is ended by its drop only");
-        let link = self.link(grant);
+        let (link, on_this_machine) = self.link(grant);
         let (sent, received) = (link.traffic().sent(), link.traffic().received());
         let cost = match place.prediction {
             Prediction { spread_milli: 0, .. } => Cost::default(),
@@ -168,6 +172,10 @@ impl Cluster {
         let elapsed = began.elapsed();
         let ran = Ran {
             outcome,
+            slot: Slot {
+                cores: grant.cores,
+                on_this_machine,
+            },
             bytes_sent: link.traffic().sent().saturating_sub(sent),
             bytes_received: link.traffic().received().saturating_sub(received),
         };

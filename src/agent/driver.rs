@@ -391,6 +391,7 @@ impl<F: Farm> Driver<F> {
             }
         };
         job.carried(ran.bytes_sent, ran.bytes_received);
+        job.slot = ran.slot;
         let outcome = self.sample(job, ran.outcome).await;
         let success = outcome.status.success();
         self.learn(job, &outcome);
@@ -452,12 +453,13 @@ impl<F: Farm> Driver<F> {
         if let Some(sample) = job.sample.take() {
             self.auditor.audit(sample);
         }
-        let (source, work, power) = (watch::source(&job.request.argv), job.work, job.power);
+        let (source, work, power, slot) = (watch::source(&job.request.argv), job.work, job.power, job.slot);
         let mut account = job.account_of_remote(flow.mode(), flow.failures());
         account.success = finished.status.success();
         let ended = EndedJob {
             work,
             power,
+            slot,
             ..ended(source, &account)
         };
         self.end(entry, ended);

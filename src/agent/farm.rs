@@ -8,7 +8,7 @@ use super::coordinator_link::{FarmView, StandIn};
 use super::placing::{Ask, Choice};
 use super::preparation::{Prepared, Trouble};
 use super::toolchain_resolve::DefinitionSource;
-use crate::ids::Name;
+use crate::ids::{CoreGroupId, Name};
 use crate::job::Outcome;
 
 /// What a job asks a place for.
@@ -38,11 +38,22 @@ pub enum Placed<P> {
     Here(Choice, Stay),
 }
 
+/// Which kind of a worker's slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Slot {
+    /// The cores that it is on.
+    pub cores: CoreGroupId,
+    /// Whether they are this very machine's.
+    pub on_this_machine: bool,
+}
+
 /// What a run brought.
 #[derive(Debug)]
 pub struct Ran {
     /// The compiler's answer.
     pub outcome: Outcome,
+    /// Where it ran.
+    pub slot: Slot,
     /// Bytes sent to the worker for it; what other jobs sent at the same time is in it too.
     pub bytes_sent: u64,
     /// Bytes that came back.

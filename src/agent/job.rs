@@ -8,6 +8,7 @@ use super::broker::Stay;
 use super::coordinator_link::StandIn;
 use super::driver::Sample;
 use super::fallback::Reason;
+use super::farm::Slot;
 use super::flow::{CompilerNamed, Why};
 use super::forecast::{Features, Prediction};
 use super::preparation::{Order, Prepared, Trouble};
@@ -76,6 +77,8 @@ pub struct Job<P> {
     pub prediction: Option<Prediction>,
     /// Power of the place that it ran at.
     pub power: f64,
+    /// The slot there.
+    pub slot: Slot,
     /// What it turned out to cost there.
     pub work: Option<Duration>,
     /// Set when it runs here by choice.
@@ -109,6 +112,7 @@ impl<P> Job<P> {
             traits: None,
             prediction: None,
             power: 1.0,
+            slot: Slot::default(),
             work: None,
             here: None,
             asked: None,

@@ -2,6 +2,7 @@
 //!
 //! Reads `/proc` and decides nothing. What cannot be read is told as unknown.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::local_room::Memory;
@@ -50,6 +51,13 @@ pub fn cpu_time() -> Option<Duration> {
     Some(reading.busy + reading.niced)
 }
 
+/// Tells whether `ADDRESS:PORT` is an address of this machine (and of this network name space).
+pub fn owns_address(address: &str) -> bool {
+    // The kernel lets a socket be bound to an address of its own only.
+    let ours = |ip| UdpSocket::bind(SocketAddr::new(ip, 0)).is_ok();
+    address.parse::<SocketAddr>().is_ok_and(|address| ours(address.ip()))
+}
+
 fn parse_stat(text: &str) -> Option<Reading> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = line
@@ -95,6 +103,19 @@ mod tests {
             assert_eq!(parse_stat(text), None, "{text:?}");
         }
         assert_eq!(parse_meminfo("MemTotal: 3 kB\n"), None);
+    }
+
+    #[test]
+    fn addresses_of_this_machine_are_known() {
+        let rows = [
+            ("127.0.0.1:9", true),
+            ("[::ffff:127.0.0.1]:9", true),
+            ("192.0.2.1:9", false),
+            ("a20:9", false),
+        ];
+        for (address, expected) in rows {
+            assert_eq!(owns_address(address), expected, "{address}");
+        }
     }
 
     #[test]

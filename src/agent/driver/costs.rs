@@ -10,7 +10,7 @@ use crate::agent::broker::Stay;
 use crate::agent::build_log::Entry;
 use crate::agent::builds::EndedJob;
 use crate::agent::fallback::Reason;
-use crate::agent::farm::{Farm, Placed, Ran, Want};
+use crate::agent::farm::{Farm, Placed, Ran, Slot, Want};
 use crate::agent::forecast::{Observation, Prediction, work_of};
 use crate::agent::job::{Job, Traits};
 use crate::agent::learned::Learned;
@@ -263,7 +263,7 @@ pub(super) fn ended(source: String, account: &JobRecord) -> EndedJob {
         success: account.success,
         work: None,
         power: 1.0,
-        helped: Duration::ZERO,
+        slot: Slot::default(),
         bytes: account.bytes_sent + account.bytes_received,
     }
 }
@@ -289,7 +289,6 @@ impl Drop for RunsHere {
             took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         });
         if let Some((stay, traits)) = &self.by_choice {
-            job.helped = took;
             job.power = self.learned.power_here();
             job.work = Some(took.mul_f64(job.power));
             if stay.is_undisturbed() {

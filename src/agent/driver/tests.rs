@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::agent::broker::Stay;
 use crate::agent::coordinator_link::{FarmView, StandIn};
-use crate::agent::farm::{Ran, Want};
+use crate::agent::farm::{Ran, Slot, Want};
 use crate::agent::house::{Agent, ClientTree};
 use crate::agent::placing::Choice;
 use crate::agent::preparation::Prepared;
@@ -160,6 +160,7 @@ impl Farm for Arc<PlayedFarm> {
         }
         Ok(Ran {
             outcome,
+            slot: Slot::default(),
             bytes_sent: 10,
             bytes_received: 20,
         })
