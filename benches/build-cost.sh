@@ -34,7 +34,7 @@ timed() {
 	client_us=$(($(cpu_group_us client) - before))
 	[ -n "$cpu_groups_dir" ] || client_us=$((client_us + $(awk '{ printf "%d", ($1 + $2) * 1000000 }' "$RUN/time")))
 }
-row() { printf '%-40s %12s\n' "$1" "$2"; }
+row() { printf '%-44s %12s\n' "$1" "$2"; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
 per_compile() { awk -v a="$1" -v b="$2" -v n="$compiles" 'BEGIN { printf "%.2f ms", (a - b) / n / 1000 }'; }
 differing() { diff "$1" "$2" | grep -c '^[<>]' || true; }
@@ -44,33 +44,52 @@ agent_pid() { # prints nothing when there is none
 	"$BIN/rdcc" status --json 2>/dev/null | tr -d ' \n' | grep -o '"agent":{[^}]*' | grep -o '"pid":[0-9]*' | grep -o '[0-9]*$' || true
 }
 
-# measure_local: the local build, and what make itself takes.
-measure_local() {
-	local local_us
+agent_us() { # CPU time of the agent itself so far, microseconds; 0 when there is none
+	local pid=${1:-} rest
+	[ -n "$pid" ] && [ -r "/proc/$pid/stat" ] || { echo 0; return 0; }
+	rest=$(<"/proc/$pid/stat")
+	set -- ${rest##*) }
+	echo $(((${12} + ${13}) * 1000000 / $(getconf CLK_TCK)))
+}
+# keep WHAT VALUE: for the medians of all rounds; numbers_of WHAT prints them.
+keep() { echo "$2" >>"$RUN/kept.$1"; }
+median() { sort -g "$RUN/kept.$1" | awk '{ of[NR] = $1 } END { print of[int((NR + 1) / 2)] }'; }
+span() { sort -g "$RUN/kept.$1" | awk 'NR == 1 { least = $1 } END { print least " to " $1 }'; }
+
+# prepare_local: the local build, whose objects and lists all others are compared with.
+prepare_local() {
 	settle
 	clean
-	timed build
-	local_us=$client_us
+	build
 	objects >"$RUN/local.objects"
 	lists >"$RUN/local.lists"
 	compiles=$(grep -c . "$RUN/local.lists")
-	mkdir -p "$RUN/floor"
+	mkdir -p "$RUN/floor" "$RUN/free"
 	keep_floor "$RUN/floor"
-	gcc -O2 -o "$RUN/free-compiler" "$TOP/benches/free-compiler.c"
+	gcc -O2 -o "$RUN/free/rdcc" "$TOP/benches/free-compiler.c"
 	export FREE_REAL=$REAL
-	settle "$(compiler "$RUN/free-compiler")"
-	# It is larger than all that is measured by taking it off, so a hundredth of it counts.
-	for _ in 1 2 3; do
-		clean
-		FREE_OBJECTS=$RUN/floor timed build "$(compiler "$RUN/free-compiler")"
-		echo "$client_us"
-	done >"$RUN/floors"
-	floor_us=$(sort -n "$RUN/floors" | sed -n 2p)
-	plain_us=$((local_us - floor_us))
 	row "compiles" "$compiles"
-	row "plain compiles, CPU" "$((plain_us / 1000)) ms"
-	row "make's floor, CPU, median of three" "$((floor_us / 1000)) ms"
-	row "  the least and the most" "$(sort -n "$RUN/floors" | awk '{ of[NR] = int($1 / 1000) } END { print of[1] ", " of[NR] " ms" }')"
+}
+
+# measure_floor: sets floor_us, what make itself takes; called with make knowing "$RDCC".
+measure_floor() {
+	clean
+	FREE_OBJECTS=$RUN/floor PATH=$RUN/free:$PATH timed build "$(compiler "$RDCC")"
+	floor_us=$client_us
+}
+
+# measure_plain SLOTS: sets plain_us, what the compiles take when as many run at once as at the worker. More of them at once
+# on the same cores disturb each other, and take more CPU time.
+measure_plain() {
+	local JOBS=$1
+	settle
+	clean
+	timed build
+	plain_us=$client_us
+	settle "$(compiler "$RDCC")"
+	measure_floor
+	plain_us=$((plain_us - floor_us))
+	row "plain compiles, $1 at once, CPU" "$((plain_us / 1000)) ms"
 }
 
 # rdcc_up SLOTS: a coordinator and a worker that have the toolchain.
@@ -81,31 +100,46 @@ rdcc_up() {
 	cpu_group_watch coordinator "${cluster_pids[0]}"
 	"$BIN/rdcc" toolchain push "$TOOLCHAIN" >"$RUN/push.log" 2>&1 || { cat "$RUN/push.log" >&2; exit 1; }
 	PATH=$BIN:$PATH
-	settle "$(compiler "$RDCC")"
 }
 
-# measure_rdcc LABEL cold|warm|restarted: a build by rdcc whose agent knows nothing, has built this before, or is new.
+# measure_rdcc LABEL cold|warm|restarted: a build by rdcc whose agent knows nothing, has built this before, or is new. What
+# make itself takes is measured before and after it: it is larger than what is left, so a hundredth of it counts.
 measure_rdcc() {
-	local worker coordinator remote agent
-	clean
-	"$BIN/rdcc" stats --zero >/dev/null
+	local worker coordinator remote agent before own client
 	agent=$(agent_pid || true)
 	[ "$2" = warm ] || "$BIN/rdcc" agent stop >/dev/null 2>&1 || true
 	# It writes down what it knows before it is gone.
 	[ "$2" = warm ] || [ -z "$agent" ] || timeout 20 tail --pid="$agent" -f /dev/null || true
 	[ "$2" != cold ] || rm -rf "$RUN/agent/agents"
+	measure_floor
+	before=$floor_us
+	clean
 	cpu_group_watch client
-	[ "$2" != warm ] || cpu_group_watch client "$(agent_pid)"
+	own=0
+	[ "$2" != warm ] || { cpu_group_watch client "$agent"; own=$(agent_us "$agent"); }
 	worker=$(cpu_group_us worker) coordinator=$(cpu_group_us coordinator)
 	timed build "$(compiler "$RDCC")"
+	client=$client_us
 	worker=$(($(cpu_group_us worker) - worker)) coordinator=$(($(cpu_group_us coordinator) - coordinator))
 	agent=$(agent_pid)
+	own=$(($(agent_us "$agent") - own))
 	"$BIN/rdcc" stats --json >"$RUN/stats"
 	remote=$(counter remote_cpu_us)
 	objects >"$RUN/rdcc.objects"
 	lists >"$RUN/rdcc.lists"
+	"$BIN/rdcc" stats --zero >"$RUN/stats.text"
+	local wall=$wall_ms
+	measure_floor
+	keep floor "$((before / 1000))"
+	keep floor "$((floor_us / 1000))"
+	floor_us=$(((before + floor_us) / 2))
+	keep "client.$2" "$(per_compile "$client" "$floor_us")"
+	keep "agent.$2" "$(per_compile "$own" 0)"
+	keep "worker.$2" "$(ratio "$worker" "$plain_us")"
 	echo "== $1"
-	row "client CPU per compile, floor off" "$(per_compile "$client_us" "$floor_us")"
+	row "client CPU per compile, floor off" "$(per_compile "$client" "$floor_us")"
+	row "  the agent's own" "$(per_compile "$own" 0)"
+	row "make's floor, before and after, per compile" "$(per_compile "$before" 0), $(per_compile "$((2 * floor_us - before))" 0)"
 	row "worker CPU / plain compiles" "$(ratio "$worker" "$plain_us")"
 	row "  its own, besides the jobs" "$(per_compile "$worker" "$remote")"
 	row "  the jobs / plain compiles" "$(ratio "$remote" "$plain_us")"
@@ -116,8 +150,28 @@ measure_rdcc() {
 	row "scan and compiler differ" "$(counter dependency_mismatch)"
 	row "objects that differ" "$(differing "$RUN/local.objects" "$RUN/rdcc.objects")"
 	row "lists of dependencies that differ" "$(differing "$RUN/local.lists" "$RUN/rdcc.lists")"
-	row "wall" "$wall_ms ms"
-	"$BIN/rdcc" stats | sed -n '/BECAUSE/,$p'
+	row "wall" "$wall ms"
+	sed -n '/BECAUSE/,$p' "$RUN/stats.text"
+}
+
+# measure_rounds: the medians of all rounds, and between what they lie.
+measure_rounds() {
+	local what label
+	echo "== medians of $ROUNDS rounds (least to most)"
+	while read -r what label; do
+		row "$label" "$(median "$what") ($(span "$what"))"
+	done <<-'ROWS'
+		client.cold client CPU per compile, first build
+		agent.cold   the agent's own
+		client.warm client CPU per compile, second build
+		agent.warm   the agent's own
+		client.restarted client CPU per compile, third build
+		agent.restarted   the agent's own
+		worker.cold worker CPU / plain, first build
+		worker.warm worker CPU / plain, second build
+		worker.restarted worker CPU / plain, third build
+		floor make's floor, CPU ms
+	ROWS
 }
 
 # peer_up SLOTS: a distccd, as Debian starts it; measure_peer writes the list of hosts.
@@ -160,15 +214,20 @@ in_pump() { # COMMAND...: with an include server, which is the client's too
 	distcc-pump --shutdown
 }
 
-# measure_all: everything, in one run. PEERS=0 leaves distcc and its pump mode out.
+# measure_all: everything, in one run, ROUNDS times (1). PEERS=0 leaves distcc and its pump mode out.
 measure_all() {
-	local peer_slots=2
-	measure_local
+	local peer_slots=2 round
+	ROUNDS=${ROUNDS:-1}
+	prepare_local
 	rdcc_up "$peer_slots"
-	measure_rdcc "rdcc, first build, nothing known" cold
-	measure_rdcc "rdcc, second build, after clean" warm
-	measure_rdcc "rdcc, the same again" warm
-	measure_rdcc "rdcc, third build, after clean, the agent started anew" restarted
+	for round in $(seq "$ROUNDS"); do
+		[ "$ROUNDS" = 1 ] || echo "== round $round"
+		measure_plain "$peer_slots"
+		measure_rdcc "rdcc, first build, nothing known" cold
+		measure_rdcc "rdcc, second build, after clean" warm
+		measure_rdcc "rdcc, third build, after clean, the agent started anew" restarted
+	done
+	[ "$ROUNDS" = 1 ] || measure_rounds
 	[ "${PEERS:-1}" = 1 ] || return 0
 	cluster_stop
 	peer_up "$peer_slots"

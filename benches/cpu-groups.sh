@@ -19,10 +19,15 @@ cpu_groups_up() {
 	echo "no cgroups here: CPU times are sums of /proc" >&2
 }
 
-# cpu_groups_down: removes the groups, which have to be empty by now.
+# cpu_groups_down: removes the groups when they are empty: an agent that was asked to end writes down what it knows first.
 cpu_groups_down() {
+	local _
 	[ -n "$cpu_groups_dir" ] || return 0
-	rmdir "$cpu_groups_dir"/*/ "$cpu_groups_dir" 2>/dev/null
+	for _ in $(seq 50); do
+		rmdir "$cpu_groups_dir"/*/ "$cpu_groups_dir" 2>/dev/null || true
+		[ -d "$cpu_groups_dir" ] || break
+		sleep 0.2
+	done
 	cpu_groups_dir=
 }
 

@@ -2,7 +2,8 @@
 # Measures rdcc on C++ with deep template headers: the unit tests of nlohmann's JSON library (Debian's nlohmann-json3),
 # compiled for the Arietta. The table is that of kernel.sh.
 #   benches/cxx.sh [DIRECTORY-OF-THE-SOURCE] [UNITS]          default: target/json, the first 16 units
-# JOBS=N is make's -j for all builds (8); BIN=DIR takes binaries that are there instead of building them.
+# JOBS=N is make's -j for all builds (8); BIN=DIR takes binaries that are there instead of building them;
+# ROUNDS=N measures N times (1), and prints the medians; PEERS=0 leaves distcc out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TOP=$PWD

@@ -1,6 +1,7 @@
 /* A compiler that costs nothing: copies the object that the real one made earlier, and its list of dependencies, which
  * kbuild's fixdep reads every file of. What is left of a build's CPU is then make's own. Used by build-cost.sh; anything but
  * a compile to an object that is known goes to the real compiler.
+ * It may be called the way rdcc is, so that no build system takes it for another compiler.
  *   FREE_OBJECTS  where objects and lists are, by their path in the tree
  *   FREE_REAL     the real compiler
  */
@@ -32,6 +33,7 @@ int main(int argc, char **argv)
 	const char *objects = getenv("FREE_OBJECTS"), *real = getenv("FREE_REAL"), *out = NULL, *dep = NULL;
 	int compile = 0;
 	char path[PATH_MAX];
+	while (argc > 2 && (!strcmp(argv[1], "--toolchain") || !strcmp(argv[1], "--driver"))) argv += 2, argc -= 2;
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "-c")) compile = 1;
 		else if (!strcmp(argv[i], "-o") && i + 1 < argc) out = argv[++i];

@@ -2,7 +2,8 @@
 # Measures rdcc on a part of the Linux kernel: what the submitting side and the worker spend per compile, in which
 # mode jobs ran, and whether every object and every list of dependencies is the local build's. Prints ratios from one run.
 #   benches/kernel.sh [DIRECTORY-OF-THE-KERNEL-TREE] [PART]          default: target/kernel net/
-# JOBS=N is make's -j for all builds (8); BIN=DIR takes binaries that are there instead of building them.
+# JOBS=N is make's -j for all builds (8); BIN=DIR takes binaries that are there instead of building them;
+# ROUNDS=N measures N times (1), and prints the medians; PEERS=0 leaves distcc out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TOP=$PWD
