@@ -41,6 +41,7 @@ packages() {
 	wanted arm-linux-gnueabi-gcc gcc-arm-linux-gnueabi
 	wanted arm-linux-gnueabi-g++ g++-arm-linux-gnueabi
 	wanted /usr/arm-linux-gnueabi/include/stdio.h libc6-dev-armel-cross
+	wanted arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf
 	wanted setpriv util-linux
 	wanted ccache ccache
 	wanted ip iproute2

@@ -78,6 +78,7 @@ mod tests {
             target: "arm-linux-gnueabi".into(),
             compilers: BTreeMap::from([(Language::C, PathBuf::from("/b/gcc"))]),
             flags: Vec::new(),
+            defaults: Vec::new(),
             library_path: Vec::new(),
             entries,
         })

@@ -281,6 +281,9 @@ fn show(record: &Record, known: &[Toolchain], files: Files) -> Result<String, Fa
     if !manifest.flags().is_empty() {
         let _ = writeln!(text, "flags      {}", manifest.flags().join(" "));
     }
+    if !manifest.defaults().is_empty() {
+        let _ = writeln!(text, "defaults   {}", manifest.defaults().join(" "));
+    }
     if files == Files::Listed {
         text.push('\n');
         for (path, entry) in manifest.entries() {

@@ -24,6 +24,7 @@ use crate::ids::{Name, ToolchainId};
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::capture::{CaptureError, Captured, Surroundings, find};
 use crate::toolchains::captured::{CapturedError, KeyStamps, load_or_capture};
+use crate::toolchains::defaults::left_open;
 use crate::toolchains::definition::{Definition, Language};
 use crate::toolchains::host::Host;
 
@@ -325,7 +326,7 @@ impl Toolchains {
                         toolchain: loaded.clone(),
                         program: program.clone(),
                         language,
-                        flags: flags_of(&loaded.definition),
+                        flags: own_words(&loaded.definition, loaded.captured.manifest.defaults(), request),
                     }),
                     None => Err(Unresolved::new(
                         Reason::ToolchainUnknown,
@@ -389,7 +390,8 @@ impl Toolchains {
         for driver in [Driver::C, Driver::Cxx] {
             let link = self.place.compiler_link(&loaded.definition.name, driver);
             let compiler = loaded.captured.manifest.compilers().get(&language_of(driver));
-            let wanted = compiler.filter(|_| loaded.definition.flags.is_empty());
+            let as_it_is = loaded.definition.flags.is_empty() && loaded.captured.manifest.defaults().is_empty();
+            let wanted = compiler.filter(|_| as_it_is);
             if fs::read_link(&link).ok().as_ref() == wanted {
                 continue;
             }
@@ -420,8 +422,10 @@ fn language_of(driver: Driver) -> Language {
     }
 }
 
-fn flags_of(definition: &Definition) -> Vec<OsString> {
-    definition.flags.iter().map(OsString::from).collect()
+/// Returns what stands in front of a command's own words.
+fn own_words(definition: &Definition, defaults: &[String], request: &CompileRequest) -> Vec<OsString> {
+    let flags = definition.flags.iter().map(OsString::from);
+    flags.chain(left_open(defaults, &request.argv)).collect()
 }
 
 fn split_path(path: &OsStr) -> Vec<PathBuf> {
@@ -436,6 +440,10 @@ fn has_compiler(definition: &Definition, host: Host, real: &Path, surroundings: 
     let Ok(variant) = definition.variant(host) else {
         return false;
     };
+    // A compiler that has to be told to be this one is another by itself.
+    if !variant.defaults.is_empty() {
+        return false;
+    }
     variant.compilers.values().any(|command| {
         let found = find(command, &variant.path, surroundings);
         found.is_ok_and(|found| fs::canonicalize(found).is_ok_and(|found| found == real))
@@ -454,11 +462,12 @@ fn with_local_compiler(
         Compiler::At(path) => unresolved.program = Some(path.clone()),
         Compiler::OfToolchain(driver) => {
             let variant = definition.variant(host).ok();
-            unresolved.program = variant.and_then(|variant| {
+            unresolved.program = variant.as_ref().and_then(|variant| {
                 let command = variant.compilers.get(&language_of(*driver))?;
                 find(command, &variant.path, surroundings).ok()
             });
-            unresolved.flags = flags_of(definition);
+            let defaults = variant.map(|variant| variant.defaults).unwrap_or_default();
+            unresolved.flags = own_words(definition, &defaults, request);
         }
     }
     unresolved

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::store::stamp::Stamp;
-use crate::toolchains::definition::{Command, Definition, Language, NoVariant, same_target};
+use crate::toolchains::definition::{Command, Definition, Language, NoVariant, Variant, same_target};
 use crate::toolchains::elf::ElfError;
 use crate::toolchains::host::Host;
 use crate::toolchains::manifest::{Manifest, ManifestError, Parts};
@@ -212,6 +212,7 @@ pub fn capture(
     });
     let mut gathering = Gathering {
         definition,
+        variant: &variant,
         surroundings: &surroundings,
         tree: Tree::default(),
         by_path: Vec::new(),
@@ -247,6 +248,7 @@ pub fn capture(
             target: definition.target.clone(),
             compilers,
             flags: definition.flags.clone(),
+            defaults: variant.defaults.clone(),
             library_path,
             entries: gathered.entries,
         })?,
@@ -268,6 +270,7 @@ fn add_merged_usr(tree: &mut Tree) -> Result<(), CaptureError> {
 
 struct Gathering<'a> {
     definition: &'a Definition,
+    variant: &'a Variant,
     surroundings: &'a Surroundings,
     tree: Tree,
     by_path: Vec<(String, PathBuf)>,
@@ -293,10 +296,10 @@ impl Gathering<'_> {
         })?;
         self.add_behind(path, &real, &behind)?;
         let found = driver.target()?;
-        if !same_target(&found, &self.definition.target) {
+        if !same_target(&found, &self.variant.target) {
             return Err(CaptureError::WrongTarget {
                 compiler: path.to_owned(),
-                expected: self.definition.target.clone(),
+                expected: self.variant.target.clone(),
                 found,
             });
         }

@@ -135,6 +135,10 @@ fn key(definition: &Definition, variant: &Variant, surroundings: &Surroundings) 
     };
     add("host", variant.host.to_string().as_bytes());
     add("target", definition.target.as_bytes());
+    add("variant target", variant.target.as_bytes());
+    for option in &variant.defaults {
+        add("default", option.as_bytes());
+    }
     for flag in &definition.flags {
         add("flag", flag.as_bytes());
     }

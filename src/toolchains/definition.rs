@@ -116,6 +116,10 @@ pub struct Variant {
     pub path: Vec<PathBuf>,
     /// Files and directories that belong to the toolchain although the compiler does not tell of them. Absolute.
     pub include: Vec<PathBuf>,
+    /// What its compiler's `-dumpmachine` prints; [`Definition::target`] but for a compiler that is built for another.
+    pub target: String,
+    /// Options that make its compiler the toolchain's, where a command says nothing else ([`super::defaults`]).
+    pub defaults: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -201,6 +205,8 @@ impl Definition {
                 compilers: self.fallback.compilers.clone(),
                 path: self.fallback.path.clone(),
                 include: self.fallback.include.clone(),
+                target: self.target.clone(),
+                defaults: Vec::new(),
             });
         }
         let found = self.variants.iter().find(|variant| variant.host == host);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::defaults::left_open;
 use super::definition::Language;
 use super::manifest::Manifest;
 
@@ -90,14 +91,14 @@ impl Source {
         }
     }
 
-    /// Returns the words that compile it with one of its sets of flags. `own` are the toolchain's.
-    pub fn words(&self, own: &[String], flags: &str) -> Vec<OsString> {
+    /// Returns the words that compile it with one of its sets of flags, the toolchain's own among them.
+    pub fn words(&self, manifest: &Manifest, flags: &str) -> Vec<OsString> {
         let fixed = ["-nostdinc", "-frandom-seed=golden", "-c", self.name, "-o", OBJECT];
-        let own = own.iter().map(String::as_str);
-        own.chain(flags.split_whitespace())
-            .chain(fixed)
-            .map(OsString::from)
-            .collect()
+        let own = manifest.flags().iter().map(String::as_str);
+        let words = own.chain(flags.split_whitespace()).chain(fixed);
+        let mut words: Vec<OsString> = words.map(OsString::from).collect();
+        words.extend(left_open(manifest.defaults(), &words));
+        words
     }
 
     /// Returns the unit's name in a [`Golden`].

@@ -28,7 +28,7 @@ pub const CONTENT_BYTES_MAX: u64 = 16 << 30;
 pub const PATH_BYTES_MAX: usize = 3000;
 /// Ceiling on the length of a link's target: the kernel's own.
 pub const LINK_BYTES_MAX: usize = 4095;
-/// Ceiling on flags, and on library directories.
+/// Ceiling on flags, on defaults, and on library directories.
 pub const LIST_MAX: usize = 256;
 /// How many links may be followed for one path: the kernel's own limit.
 const LINKS_FOLLOWED_MAX: usize = 40;
@@ -79,6 +79,8 @@ pub struct Parts {
     pub compilers: BTreeMap<Language, PathBuf>,
     /// Flags that belong to the identity, in order.
     pub flags: Vec<String>,
+    /// Options that belong to the identity where a command does not settle the matter itself, in order.
+    pub defaults: Vec<String>,
     /// Directories that the dynamic loader knows from `ld.so.cache` only. A root made from this manifest has no such
     /// cache, so whoever runs the programs has to name them in `LD_LIBRARY_PATH`. Usually empty.
     pub library_path: Vec<PathBuf>,
@@ -172,6 +174,11 @@ impl Manifest {
     /// Returns the flags that belong to the identity.
     pub fn flags(&self) -> &[String] {
         &self.parts.flags
+    }
+
+    /// Returns the options that make the compiler this toolchain's where a command says nothing else, in order.
+    pub fn defaults(&self) -> &[String] {
+        &self.parts.defaults
     }
 
     /// Returns the directories that have to be named in `LD_LIBRARY_PATH` in a root made from this manifest.
@@ -273,13 +280,14 @@ impl Manifest {
         if parts.compilers.is_empty() {
             return Err(ManifestError::Field("no compiler".to_owned()));
         }
-        if parts.flags.len().max(parts.library_path.len()) > LIST_MAX {
-            return Err(too_much("flags or library directories", LIST_MAX));
+        let lengths = [parts.flags.len(), parts.defaults.len(), parts.library_path.len()];
+        if lengths.iter().any(|length| *length > LIST_MAX) {
+            return Err(too_much("flags, defaults or library directories", LIST_MAX));
         }
         let bad_flag = |flag: &&String| {
             !(2..=PATH_BYTES_MAX).contains(&flag.len()) || !flag.starts_with('-') || flag.contains(['\0', '\n'])
         };
-        if let Some(flag) = parts.flags.iter().find(bad_flag) {
+        if let Some(flag) = parts.flags.iter().chain(&parts.defaults).find(bad_flag) {
             return Err(ManifestError::Field(format!("`{flag}` is not a flag")));
         }
         let paths = parts.compilers.values().chain(&parts.library_path);

@@ -7,6 +7,7 @@ pub mod bundle;
 pub mod capture;
 pub mod captured;
 pub mod certification;
+pub mod defaults;
 pub mod definition;
 pub mod elf;
 pub mod golden;

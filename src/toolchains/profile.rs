@@ -49,10 +49,16 @@ pub struct Answer {
 /// How many commands a question is.
 pub const COMMANDS: usize = 3;
 
-/// How lines begin that say nothing about the compiler. The output file of a run that is none has a random name. When a compiler
+/// How lines begin that say nothing about the compiler. The output file of a run that is none has a random name. Directories
+/// of headers are the client's ([`PLACES`] has the same of commands). When a compiler
 /// collects its own garbage has defaults from the memory of the machine that runs it (`ggc_min_expand_heuristic` and its
 /// sister in gcc's `ggc-common.cc`): they decide how a compile goes and not what comes of it.
-const NO_SETTINGS: [&[u8]; 3] = [b"  -o ", b"  --param=ggc-min-expand=", b"  --param=ggc-min-heapsize="];
+const NO_SETTINGS: [&[u8]; 4] = [
+    b"  -o ",
+    b"  -imultiarch ",
+    b"  --param=ggc-min-expand=",
+    b"  --param=ggc-min-heapsize=",
+];
 
 /// Options, each with a value behind it, that say where a compiler's own files are.
 const PLACES: [&[u8]; 4] = [b"-imultiarch", b"-imultilib", b"-iprefix", b"-isysroot"];
@@ -255,8 +261,7 @@ mod tests {
     }
 
     const MACROS: &str = "#define __ARM_ARCH 5\n#define __A__ 1\n";
-    const SETTINGS: &str =
-        "The following options are target specific:\n  -mabi=  \taapcs-linux\n  -o <file> \t/tmp/ccX.s\n";
+    const SETTINGS: &str = "The following options are target specific:\n  -mabi=  \taapcs-linux\n  -o <file> \t/tmp/ccX.s\n  -imultiarch <dir> \tx\n";
     const PROGRAMS: &str = "Using built-in specs.\n /usr/lib/gcc-cross/x/12/cc1 -quiet -imultiarch x /dev/null \
         \"-march=armv5te\" -o - |\n /usr/x/bin/as \"-march=armv5te\" -o unit.o\nCOMPILER_PATH=/x\n";
 
@@ -265,7 +270,7 @@ mod tests {
         let board = "Target: y\n /usr/libexec/cc1 -quiet /dev/null -march=armv5te -o - |\n arm-linux-as -march=armv5te -o unit.o\n";
         let one = profile(&answers(MACROS, SETTINGS, PROGRAMS));
         let reordered = "#define __A__ 1\n#define __ARM_ARCH 5\n";
-        let other_name = SETTINGS.replace("ccX", "ccY");
+        let other_name = SETTINGS.replace("ccX", "ccY").replace("\tx", "\ty");
         assert_eq!(one, profile(&answers(reordered, &other_name, board)));
     }
 

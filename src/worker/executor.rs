@@ -27,7 +27,7 @@ use super::settings::Ceilings;
 use super::slots::Claim;
 use super::stop::Stop;
 use super::transfers::Lacking;
-use super::variant_checks::VariantChecks;
+use super::variant_checks::{VariantChecks, own_words};
 use crate::ids::{AgentSessionId, ToolchainId};
 use crate::job::{JobSpec, Outcome, Refusal, RefusalKind, Status, Usage};
 use crate::protocol::BLOB_BYTES_MAX;
@@ -350,6 +350,7 @@ fn call_variant(command: &mut Command, run_as: &RunAs, manifest: &Manifest) -> R
     if let Some(name) = command.argv.first_mut() {
         driver.as_os_str().clone_into(name);
     }
+    command.argv.extend(own_words(run_as, manifest));
     command.env.retain(|(name, _)| name != "PATH");
     command.env.push(("PATH".into(), profile::program_path(manifest)));
     Ok(())

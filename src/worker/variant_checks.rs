@@ -24,7 +24,9 @@ use crate::digest::{Digest, Hasher};
 use crate::ids::ToolchainId;
 use crate::job::{Refusal, RefusalKind};
 use crate::runtime::tasks::Tasks;
+use crate::toolchains::defaults::left_open;
 use crate::toolchains::golden::{DIRECTORY, ENVIRONMENT, Golden, OBJECT, OBJECT_BYTES_MAX, SOURCES};
+use crate::toolchains::manifest::Manifest;
 use crate::toolchains::profile::{self, Answer, COMMANDS, RunAs};
 
 /// Bytes that one of these runs may print: the list of all settings has 60 KB.
@@ -116,7 +118,7 @@ impl VariantChecks {
             };
             for flags in source.flags {
                 let unit = source.unit(flags);
-                let words = source.words(toolchain.manifest.flags(), flags);
+                let words = source.words(&toolchain.manifest, flags);
                 let env = ENVIRONMENT.map(|(name, value)| (name.into(), value.into()));
                 let ran = self.run(toolchain, driver, words, env.into(), stop).await?;
                 if !ran.status.success() {
@@ -157,7 +159,9 @@ impl VariantChecks {
         };
         self.make_sources().await?;
         let mut answers: [Answer; COMMANDS] = Default::default();
-        for (answer, words) in answers.iter_mut().zip(run_as.question.commands()) {
+        let mut question = run_as.question.clone();
+        question.words.extend(own_words(run_as, &toolchain.manifest));
+        for (answer, words) in answers.iter_mut().zip(question.commands()) {
             let ran = self.run(toolchain, driver, words, env.to_vec(), stop).await?;
             if !ran.status.success() {
                 let said = last_line(&ran.stderr);
@@ -240,6 +244,11 @@ impl VariantChecks {
         let made = self.tasks.blocking(move || sources.make()).await;
         made.map_err(|error| refusal(RefusalKind::Fault, format!("cannot write the golden sources: {error}")))
     }
+}
+
+/// Returns what has to stand behind the words of a job that runs on a variant.
+pub(super) fn own_words(run_as: &RunAs, variant: &Manifest) -> impl Iterator<Item = OsString> {
+    left_open(variant.defaults(), &run_as.question.words)
 }
 
 /// Where the golden sources stand for jobs: a lower directory of the sandbox, made when it is first needed.

@@ -30,6 +30,7 @@ fn toolchain_for(host: Host, content: &str) -> (Manifest, BundleRef, Vec<u8>) {
         target: "arm-linux-gnueabi".into(),
         compilers: BTreeMap::from([(Language::C, PathBuf::from("/bin/gcc"))]),
         flags: Vec::new(),
+        defaults: Vec::new(),
         library_path: Vec::new(),
         entries: vec![
             ("/bin".into(), Entry::Directory { mode: 0o755 }),

@@ -57,6 +57,7 @@ impl Sample {
             target: "t".to_owned(),
             compilers: BTreeMap::from([(Language::C, PathBuf::from("/usr/bin/gcc"))]),
             flags: Vec::new(),
+            defaults: Vec::new(),
             library_path: Vec::new(),
             entries: entries.into_iter().map(|(path, entry, _)| (path, entry)).collect(),
         };

@@ -24,7 +24,7 @@ const TOP_KEYS: &[&str] = &[
     "include",
     "variant",
 ];
-const VARIANT_KEYS: &[&str] = &["host", "certify", "compilers", "path", "include"];
+const VARIANT_KEYS: &[&str] = &["host", "certify", "compilers", "path", "include", "target", "defaults"];
 const COMPILER_KEYS: &[&str] = &["c", "c++"];
 
 type Value<'a> = &'a Spanned<DeValue<'a>>;
@@ -59,13 +59,14 @@ pub(super) fn definition(text: &str) -> Result<Definition, DefinitionError> {
     environment.sort();
     environment.dedup();
     let fallback = body(&top, &Body::default())?;
+    let target = target_name(&top, target)?;
     let definition = Definition {
         name: Name::new(&name).map_err(|error| top.wrong("name", format!("`{name}`"), error.to_string()))?,
         description: single_line(&top, "description", description)?,
-        target: target_name(&top, target)?,
         flags: top.strings("flags", flag)?,
         environment,
-        variants: variants(&top, &fallback)?,
+        variants: variants(&top, &fallback, &target)?,
+        target,
         fallback,
     };
     if definition.variants.is_empty() && definition.fallback.compilers.is_empty() {
@@ -78,7 +79,7 @@ const COMPILERS_EXPECTED: &str =
     "a table with `c`, `c++` or both, such as compilers = { c = \"arm-linux-gnueabi-gcc\" }";
 const COMMAND_EXPECTED: &str = "a command name or an absolute path, one program without arguments";
 
-fn variants(top: &Section<'_>, fallback: &Body) -> Result<Vec<Variant>, DefinitionError> {
+fn variants(top: &Section<'_>, fallback: &Body, target: &str) -> Result<Vec<Variant>, DefinitionError> {
     let Some(value) = top.table.get("variant") else {
         return Ok(Vec::new());
     };
@@ -97,7 +98,7 @@ fn variants(top: &Section<'_>, fallback: &Body) -> Result<Vec<Variant>, Definiti
             start: item.span().start,
             keys: VARIANT_KEYS,
         };
-        let variant = variant(&section, fallback)?;
+        let variant = variant(&section, fallback, target)?;
         if variants.iter().any(|other| other.host == variant.host) {
             let found = format!("`{}` a second time", variant.host);
             return Err(section.wrong("host", found, "one variant for each kind of machine"));
@@ -107,7 +108,7 @@ fn variants(top: &Section<'_>, fallback: &Body) -> Result<Vec<Variant>, Definiti
     Ok(variants)
 }
 
-fn variant(section: &Section<'_>, fallback: &Body) -> Result<Variant, DefinitionError> {
+fn variant(section: &Section<'_>, fallback: &Body, target: &str) -> Result<Variant, DefinitionError> {
     section.refuse_unknown_keys()?;
     let host = section.required("host", &format!("one of {}", Host::all()))?;
     let host: Host = host.parse().map_err(|_| {
@@ -132,6 +133,11 @@ fn variant(section: &Section<'_>, fallback: &Body) -> Result<Variant, Definition
         compilers: body.compilers,
         path: body.path,
         include: body.include,
+        target: match section.string("target")? {
+            Some(own) => target_name(section, own)?,
+            None => target.to_owned(),
+        },
+        defaults: section.strings("defaults", default_option)?,
     })
 }
 
@@ -298,6 +304,13 @@ fn flag(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("one compiler option, starting with `-`, in one word such as \"--sysroot=/opt/sdk\"")
+    }
+}
+
+fn default_option(text: &str) -> Result<String, &'static str> {
+    match flag(text) {
+        Ok(option) if option.starts_with("-m") => Ok(option),
+        _ => Err("one `-m…` option in one word, such as \"-march=armv5te\""),
     }
 }
 

@@ -109,6 +109,15 @@ fn errors_name_line_key_and_what_is_allowed() {
             "line 6: `certify` cannot be `no`: `identical`",
         ),
         (
+            "HEAD[[variant]]\nhost = \"x86_64-linux\"\ncompilers.c = \"g\"\ndefaults = [\"-O2\"]\n",
+            "line 6: `defaults` cannot be `-O2`: one `-m…` option",
+        ),
+        (
+            "HEAD[[variant]]\nhost = \"x86_64-linux\"\ncompilers.c = \"g\"\ntarget = \"a b\"\n",
+            "line 6: `target` cannot be `a b`: what -dumpmachine prints",
+        ),
+        ("HEADdefaults = [\"-marm\"]\n", "line 3: unknown key `defaults`"),
+        (
             "HEAD[[variant]]\nhost = \"x86_64-linux\"\nprefix = \"g\"\n",
             "line 5: unknown key `prefix`; allowed here: `host`",
         ),
@@ -134,6 +143,19 @@ fn errors_name_line_key_and_what_is_allowed() {
             "{text}\n  gave {message}\n  not  {expected}"
         );
     }
+}
+
+#[test]
+fn a_variant_says_what_its_compiler_was_built_for() {
+    let definition = Definition::parse(include_str!("../../../toolchains/arm926.toml")).unwrap();
+    let variant = |host: &str| definition.variant(host.parse().unwrap()).unwrap();
+    let (reference, board) = (variant("x86_64-linux"), variant("armv7-linux"));
+    assert_eq!(
+        (reference.target.as_str(), reference.defaults.len()),
+        ("arm-linux-gnueabi", 0)
+    );
+    assert_eq!(board.target, "arm-linux-gnueabihf");
+    assert_eq!(board.defaults.last().map(String::as_str), Some("-march=armv5te"));
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub fn compile(manifest: &Manifest, surroundings: &Surroundings) -> Result<Golde
         };
         std::fs::write(directory.path().join(source.name), source.text)?;
         for flags in source.flags {
-            let object = unit(driver, manifest.flags(), source, flags, surroundings, directory.path())?;
+            let object = unit(driver, manifest, source, flags, surroundings, directory.path())?;
             golden.add(source.unit(flags), object)?;
         }
     }
@@ -51,7 +51,7 @@ pub fn compile(manifest: &Manifest, surroundings: &Surroundings) -> Result<Golde
 
 fn unit(
     driver: &Path,
-    own_flags: &[String],
+    manifest: &Manifest,
     source: &Source,
     flags: &str,
     surroundings: &Surroundings,
@@ -63,7 +63,7 @@ fn unit(
     map.push("=");
     map.push(DIRECTORY);
     let output = Command::new(driver)
-        .args(source.words(own_flags, flags))
+        .args(source.words(manifest, flags))
         .arg(map)
         .current_dir(directory)
         .env_clear()

@@ -39,6 +39,7 @@ pub(crate) fn sample_parts() -> Parts {
         target: "arm-linux-gnueabi".to_owned(),
         compilers: BTreeMap::from([(Language::C, PathBuf::from("/usr/bin/x-gcc"))]),
         flags: vec!["--sysroot=/a b".to_owned()],
+        defaults: vec!["-marm".to_owned(), "-march=armv5te".to_owned()],
         library_path: vec![PathBuf::from("/usr/local/lib")],
         entries: entries
             .into_iter()
@@ -58,7 +59,8 @@ fn text_has_the_documented_form_and_round_trips() {
     let shown = String::from_utf8(text.clone()).unwrap();
     assert!(shown.starts_with(
         "rdcc-toolchain 1\nhost x86_64-linux\ntarget arm-linux-gnueabi\ncompiler c /usr/bin/x-gcc\n\
-         flag --sysroot=/a\\x20b\nlibrary-path /usr/local/lib\nlink /lib usr/lib\ndirectory 755 /usr\n"
+         flag --sysroot=/a\\x20b\ndefault -marm\ndefault -march=armv5te\n\
+         library-path /usr/local/lib\nlink /lib usr/lib\ndirectory 755 /usr\n"
     ));
     assert!(shown.contains("/usr/lib/gcc/a\\x20b\\x5cc.h\n"));
     assert_eq!(Manifest::decode(&text).unwrap(), manifest);

@@ -46,6 +46,9 @@ impl Manifest {
         for flag in &parts.flags {
             line(&[b"flag", &escaped(OsStr::new(flag))]);
         }
+        for option in &parts.defaults {
+            line(&[b"default", &escaped(OsStr::new(option))]);
+        }
         for path in &parts.library_path {
             line(&[b"library-path", &escaped(path.as_os_str())]);
         }
@@ -93,6 +96,7 @@ impl Manifest {
             target,
             compilers: BTreeMap::new(),
             flags: Vec::new(),
+            defaults: Vec::new(),
             library_path: Vec::new(),
             entries: Vec::new(),
         };
@@ -129,6 +133,11 @@ fn fact(parts: &mut Parts, line: &[u8]) -> Result<(), String> {
             room(parts.flags.len(), LIST_MAX)?;
             let flag = unescaped(flag)?.into_string();
             parts.flags.push(flag.map_err(|_| "a flag is not UTF-8")?);
+        }
+        [b"default", option] => {
+            room(parts.defaults.len(), LIST_MAX)?;
+            let option = unescaped(option)?.into_string();
+            parts.defaults.push(option.map_err(|_| "a default is not UTF-8")?);
         }
         [b"library-path", path] => {
             room(parts.library_path.len(), LIST_MAX)?;

@@ -37,6 +37,7 @@ use crate::support::{copy_program, write_program};
 use super::farm::{TestFarm, assert_same_files, has_compiler, snapshot, words};
 
 const TARGET: &str = "arm-linux-gnueabi";
+const HARDER: &str = "arm-linux-gnueabihf";
 const BOARD: &str = "armv7-linux";
 const PC: &str = "x86_64-linux";
 
@@ -58,6 +59,8 @@ enum Board {
     Same,
     /// It signs its objects as another revision of the package, as Debian's native gcc does; C only.
     Signs,
+    /// The PC has a compiler for boards with hard float, which has to be told what this one is by itself; C only.
+    Softer,
 }
 
 /// A copy of the cross compiler: the drivers as files of their own, gcc's headers too and one more; the rest as links.
@@ -108,6 +111,10 @@ impl World {
     /// Nothing where the compilers are not here, or programs of a PC are none of this machine's.
     async fn new(board: Board) -> Option<Self> {
         if !has_compiler() || !Path::new(&format!("/usr/bin/{TARGET}-g++")).exists() {
+            return None;
+        }
+        if board == Board::Softer && !Path::new(&format!("/usr/bin/{HARDER}-gcc")).exists() {
+            eprintln!("skipped: no {HARDER}-gcc");
             return None;
         }
         if Host::current().to_string() != PC {
@@ -241,7 +248,7 @@ impl World {
         let output = self
             .farm
             .rdcc()
-            .args(["toolchain", "push"])
+            .args(["toolchain", "push", "--replace"])
             .arg(file)
             .output()
             .expect("runs");
@@ -352,13 +359,20 @@ const ASM: &str = "#include \"sub/a.h\"\n\t.text\n\t.global f\nf:\tmov r0, #A\n\
 fn definition(prefix: &Path, board: Board, certify: &str) -> String {
     let cxx = match board {
         Board::Same => format!(", \"c++\" = \"{TARGET}-g++\""),
-        Board::Signs => String::new(),
+        Board::Signs | Board::Softer => String::new(),
+    };
+    let pc = match board {
+        Board::Same | Board::Signs => String::new(),
+        Board::Softer => format!(
+            "target = \"{HARDER}\"\ncompilers = {{ c = \"{HARDER}-gcc\" }}\n\
+             defaults = [\"-mfloat-abi=soft\", \"-mtls-dialect=gnu\", \"-marm\", \"-march=armv5te\"]\n"
+        ),
     };
     format!(
         "name = \"board\"\ntarget = \"{TARGET}\"\n\
          compilers = {{ c = \"{TARGET}-gcc\"{cxx} }}\n\
          [[variant]]\nhost = \"{BOARD}\"\npath = [\"{}/bin\"]\n\
-         [[variant]]\nhost = \"{PC}\"\ncertify = \"{certify}\"\n",
+         [[variant]]\nhost = \"{PC}\"\ncertify = \"{certify}\"\n{pc}",
         prefix.display()
     )
 }
@@ -433,6 +447,31 @@ async fn other_golden_objects_end_it_at_once(world: &World) {
     world.stays_here("-O2 -c a.c", "toolchain_not_on_farm", &[]).await;
     world.push_pc(&text);
     world.check(Driver::C, "-O2 -c a.c").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compiler_that_was_built_for_another_core_is_told_what_it_is_to_be() {
+    let Some(world) = World::new(Board::Softer).await else {
+        return;
+    };
+    for text in [
+        "-O2 -c a.c -o out/a.o",
+        "-g -O1 -MMD -c a.c",
+        "-g3 -O0 -c a.c -o out/a.o",
+        "-Os -mcpu=arm926ej-s -fPIC -c a.c",
+        "-g -mthumb -O2 -c a.c",
+        "-g -marm -mabi=aapcs-linux -march=armv5te -mtune=arm9tdmi -msoft-float -Os -c a.c",
+        "-mthumb -march=armv7-a -mfpu=vfpv3-d16 -mfloat-abi=softfp -O2 -c a.c",
+        "-c @flags a.c",
+        "-g -MD -c s.S",
+    ] {
+        world.check(Driver::C, text).await;
+    }
+    let told = definition(&world.prefix, Board::Softer, "identical");
+    let untold: Vec<&str> = told.lines().filter(|line| !line.starts_with("defaults")).collect();
+    world.push_pc(&untold.join("\n"));
+    world.stays_here("-O2 -c a.c", "toolchain_not_on_farm", &[]).await;
+    world.tasks.shut_down(std::time::Duration::from_secs(30)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,7 +92,7 @@ fn conditions_have_the_compilers_values() {
     }
 }
 
-/// Returns the name that the compiler looks for in vain.
+/// Returns the name that the compiler looks for in vain. It also looks for what it has rejected, `<x` without an end.
 fn name_by_gcc(compiler: &Compiler, cwd: &Path) -> Result<String, String> {
     let complaint = compiler.list(&words("main.c"), &[], cwd).expect_err("no such header");
     let line = complaint.lines().find(|line| line.contains(": fatal error: "));
@@ -101,7 +101,8 @@ fn name_by_gcc(compiler: &Compiler, cwd: &Path) -> Result<String, String> {
             .nth(1)?
             .strip_suffix(": No such file or directory")
     });
-    name.map(str::to_owned).ok_or(complaint)
+    let rejected = complaint.contains(": error: ");
+    name.filter(|_| !rejected).map(str::to_owned).ok_or(complaint)
 }
 
 #[test]
