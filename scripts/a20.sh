@@ -1,6 +1,7 @@
 #!/bin/bash
 # Two A20 boards in emulation and this machine as one farm: a build on one board, whose own gcc is `a20-native`, is compiled
-# by the other board's gcc, and then by this machine's cross gcc. Every object is compared with what the board makes alone.
+# by the other board's gcc, and then by this machine's cross gcc; and a build for the Arietta here is compiled by a board's gcc.
+# Every object is compared with what the builder's own compiler makes alone.
 #   scripts/a20.sh              as root; BIN=DIR takes this machine's programs, BOARD_BIN=DIR the boards', instead of building them
 # The boards are qemu's Cortex-A7 with Debian's own kernel and compiler for armhf, so name spaces, mounts, filters and the
 # sizes of things are those of a real one; only time is not. They are on a bridge in a network name space of their own, with
@@ -16,7 +17,7 @@ CROSS=arm-linux-gnueabihf
 if [ "${1:-}" != inside ]; then
 	scripts/prepare.sh test
 	scripts/prepare.sh wanted qemu-system-arm qemu-system-arm qemu-arm-static qemu-user-static \
-		mke2fs e2fsprogs $CROSS-gcc gcc-$CROSS $CROSS-g++ g++-$CROSS /usr/$CROSS/include/stdio.h libc6-dev-armhf-cross
+		mke2fs e2fsprogs arm-linux-gnueabi-g++ g++-arm-linux-gnueabi $CROSS-gcc gcc-$CROSS $CROSS-g++ g++-$CROSS /usr/$CROSS/include/stdio.h libc6-dev-armhf-cross
 	if [ -z "${BIN:-}" ]; then
 		cargo build --release --quiet --bins
 		BIN=$TOP/target/release
@@ -94,7 +95,7 @@ mkdir "$RUN/brought" "$RUN/brought/bin"
 cp "$BOARD_BIN/rdcc" "$BOARD_BIN/rdcc-worker" "$RUN/brought/bin"
 cp -a target/systems/lua5.4 "$RUN/brought/lua"
 cp -a target/systems/lzip "$RUN/brought/lzip"
-cp toolchains/a20-native.toml scripts/a20/build.sh "$RUN/brought"
+cp toolchains/a20-native.toml toolchains/arm926.toml scripts/a20/build.sh "$RUN/brought"
 tar -C "$RUN/brought" -cf "$RUN/brought.tar" .
 # A disk is a number of sectors.
 truncate -s %1M "$RUN/brought.tar"
@@ -134,3 +135,17 @@ step "both"
 "$BIN/rdcc" drain a20-2 --off
 on 1 "sh /usr/local/build.sh both same-code"
 "$BIN/rdcc" nodes
+
+step "this machine builds for the Arietta, and a board's own gcc stands in"
+on 1 "rdcc toolchain push /usr/local/arm926.toml 2>/tmp/push.log || { cat /tmp/push.log; false; }"
+"$BIN/rdcc" toolchain push toolchains/arm926.toml
+"$BIN/rdcc" toolchain show arm926
+mkdir -p "$RUN/config/rdcc" "$RUN/arietta"
+echo 'local_share = false' >"$RUN/config/rdcc/config.toml"
+# An agent knows its settings from its start.
+"$BIN/rdcc" agent stop >/dev/null
+"$BIN/rdcc" drain pc
+arietta() { PATH=$BIN:$PATH TOOLCHAIN=arm926 PREFIX=arm-linux-gnueabi- FROM=$RUN/brought WITHIN=$RUN/arietta sh scripts/a20/build.sh "$@"; }
+arietta alone
+arietta board same-code
+"$BIN/rdcc" stats | grep -q armv7-linux

@@ -1,39 +1,41 @@
 #!/bin/sh
-# Builds Lua (C) and lzip (C++) on a board, and compares every object with those of the first time.
-#   build.sh alone                         by the board's own gcc, without rdcc
+# Builds Lua (C) and lzip (C++), and compares every object with those of the first time.
+#   build.sh alone                         by the machine's own compiler, without rdcc
 #   build.sh NAME same-bytes|same-code     by rdcc; `same-code` leaves out .comment, where Debian's compilers sign with their revision
+# TOOLCHAIN=a20-native is built for, PREFIX= is what its programs' names begin with, FROM=/usr/local has the sources, WITHIN=/root is built in.
 set -eu
 name=$1 level=${2:-}
-rm -rf /root/tree
-mkdir /root/tree
-cp -a /usr/local/lua /usr/local/lzip /root/tree
-cc=gcc cxx=g++
+toolchain=${TOOLCHAIN:-a20-native} prefix=${PREFIX:-} from=${FROM:-/usr/local} within=${WITHIN:-/root}
+rm -rf "$within/tree"
+mkdir "$within/tree"
+cp -a "$from/lua" "$from/lzip" "$within/tree"
+cc=${prefix}gcc cxx=${prefix}g++ log=$within/build.log
 if [ "$name" != alone ]; then
-	cc="rdcc --toolchain a20-native" cxx="rdcc --toolchain a20-native --driver c++"
+	cc="rdcc --toolchain $toolchain" cxx="rdcc --toolchain $toolchain --driver c++"
 	rdcc stats --zero >/dev/null
 fi
 begin=$(date +%s)
-cd /root/tree/lua/src
-make -s -j6 CC="$cc -std=gnu99" generic >/tmp/build.log 2>&1 || { tail /tmp/build.log; exit 1; }
-cd /root/tree/lzip
+cd "$within/tree/lua/src"
+make -s -j6 CC="$cc -std=gnu99" generic >"$log" 2>&1 || { tail "$log"; exit 1; }
+cd "$within/tree/lzip"
 sh configure CXX="$cxx" >/dev/null
-make -s -j6 >/tmp/build.log 2>&1 || { tail /tmp/build.log; exit 1; }
+make -s -j6 >"$log" 2>&1 || { tail "$log"; exit 1; }
 seconds=$(($(date +%s) - begin))
-cd /root/tree
+cd "$within/tree"
 printf '%s: %s s, %s objects\n' "$name" "$seconds" "$(find . -name '*.o' | wc -l)"
 if [ "$name" = alone ]; then
-	rm -rf /root/alone
-	mv /root/tree /root/alone
+	rm -rf "$within/alone"
+	mv "$within/tree" "$within/alone"
 	exit
 fi
 rdcc stats
 differing=0
 for object in $(find . -name '*.o'); do
-	alone=/root/alone/$object
+	alone=$within/alone/$object
 	if [ "$level" = same-code ]; then
-		objcopy -R .comment "$object" /tmp/one.o
-		objcopy -R .comment "$alone" /tmp/other.o
-		cmp /tmp/one.o /tmp/other.o || differing=$((differing + 1))
+		"${prefix}objcopy" -R .comment "$object" "$within/one.o"
+		"${prefix}objcopy" -R .comment "$alone" "$within/other.o"
+		cmp "$within/one.o" "$within/other.o" || differing=$((differing + 1))
 	else
 		cmp "$object" "$alone" || differing=$((differing + 1))
 	fi

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +28,16 @@ pub(super) struct Lane {
     process: Process,
 }
 
+/// A directory, whatever its name is by now: device and inode.
+type FileId = (u64, u64);
+
 /// A launcher process, killed when this is dropped.
 #[derive(Debug)]
-struct Process(Child);
+struct Process {
+    child: Child,
+    /// The base that it has entered.
+    base: Option<FileId>,
+}
 
 impl Lane {
     /// Starts a launcher for `mode`. Its answer is still to come.
@@ -36,6 +45,8 @@ impl Lane {
         let failed = |source| start_error(settings, source);
         let (socket, theirs) = UnixStream::pair().map_err(failed)?;
         let killer = Killer(Arc::new(socket.try_clone().map_err(failed)?));
+        // Before the launcher enters it: should it be replaced in between, the launcher counts as one of the old base.
+        let base = file_id(&settings.lower_base);
         let child = std::process::Command::new(&settings.launcher_program)
             .arg(LAUNCHER_ARGUMENT)
             .env_clear()
@@ -47,7 +58,7 @@ impl Lane {
             socket,
             inbox: Inbox::default(),
             killer,
-            process: Process(child),
+            process: Process { child, base },
         };
         let setup = Setup {
             mode,
@@ -57,6 +68,12 @@ impl Lane {
         };
         send_all(&lane.socket, &Request::Setup(setup).encode(), &[]).map_err(gone)?;
         Ok(lane)
+    }
+
+    /// Tells whether the launcher's lower directories are still those that the worker fills: somebody may have removed them
+    /// all, and the worker have made new ones.
+    pub(super) fn has_base(&self, settings: &SandboxSettings) -> bool {
+        self.process.base == file_id(&settings.lower_base)
     }
 
     /// Starts a launcher and waits until it is ready. Blocks.
@@ -90,6 +107,11 @@ impl Lane {
     }
 }
 
+fn file_id(path: &Path) -> Option<FileId> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 /// Takes the next event that has arrived whole.
 fn arrived(inbox: &mut Inbox) -> Result<Option<Event>, SandboxError> {
     let garbled = |error| io_error("understanding the launcher", io::Error::other(error));
@@ -100,8 +122,8 @@ fn arrived(inbox: &mut Inbox) -> Result<Option<Event>, SandboxError> {
 impl Drop for Process {
     fn drop(&mut self) {
         // Killed rather than asked: it may be blocked. Its job's first process dies with it, and so all of the job.
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
@@ -177,7 +199,7 @@ impl Link {
 
     /// Ends the launcher, which does not answer.
     pub(super) fn end(&mut self) {
-        self.process.0.kill().ok();
+        self.process.child.kill().ok();
     }
 
     /// Waits for the launcher's next word.

@@ -102,6 +102,9 @@ impl Launcher {
         let mode = shared.report.mode;
         // A launcher may have died while it was idle; nothing of this job has happened then.
         while let Some(lane) = shared.idle.take() {
+            if !lane.has_base(&shared.settings) {
+                continue;
+            }
             match Running::start(lane, &shared.idle, mode, frame, command).await {
                 Err(SandboxError::LauncherDied) => {}
                 other => return other,

@@ -98,6 +98,13 @@ fn directories_that_are_swept_away_are_made_again() {
         compile(&farm, rdcc(&farm), &expected);
     }
     compile_until_remote(&farm, &write_unit(&farm, "d"));
+    // With the directory itself go the roots that launchers hold.
+    for directory in ["n1/blobs", "n1/roots"] {
+        fs::remove_dir_all(farm.path(directory)).expect("removed");
+    }
+    let expected = write_unit(&farm, "h");
+    compile(&farm, rdcc(&farm), &expected);
+    compile_until_remote(&farm, &write_unit(&farm, "i"));
     sweep(&farm.path("client"));
     for what in ["e", "f"] {
         let expected = write_unit(&farm, what);
