@@ -114,6 +114,7 @@ measure_rdcc() {
 	measure_floor
 	before=$floor_us
 	clean
+	"$BIN/rdcc" stats --zero >/dev/null
 	cpu_group_watch client
 	own=0
 	[ "$2" != warm ] || { cpu_group_watch client "$agent"; own=$(agent_us "$agent"); }
@@ -127,7 +128,7 @@ measure_rdcc() {
 	remote=$(counter remote_cpu_us)
 	objects >"$RUN/rdcc.objects"
 	lists >"$RUN/rdcc.lists"
-	"$BIN/rdcc" stats --zero >"$RUN/stats.text"
+	"$BIN/rdcc" stats >"$RUN/stats.text"
 	local wall=$wall_ms
 	measure_floor
 	keep floor "$((before / 1000))"

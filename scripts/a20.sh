@@ -5,7 +5,7 @@
 #   scripts/a20.sh              as root; BIN=DIR takes this machine's programs, BOARD_BIN=DIR the boards', instead of building them
 # The boards are qemu's Cortex-A7 with Debian's own kernel and compiler for armhf, so name spaces, mounts, filters and the
 # sizes of things are those of a real one; only time is not. They are on a bridge in a network name space of their own, with
-# certificates. Their disk is made once, in target/a20 (some five minutes, 1 GB); all else is removed.
+# certificates; the second one's clock begins in 1970, as without a battery. Their disk is made once, in target/a20 (some five minutes, 1 GB); all else is removed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TOP=$PWD
@@ -60,7 +60,9 @@ board_up() {
 	mkfifo "$RUN/to$number" "$RUN/from$number"
 	exec {to}<>"$RUN/to$number" {from}<>"$RUN/from$number"
 	hears[$number]=$to says[$number]=$from
-	qemu-system-arm -M virt,highmem=off -cpu cortex-a7 -smp 2 -m 1024 -accel tcg,thread=multi -no-reboot -display none \
+	local clock=utc
+	[ "$number" != 2 ] || clock=1970-01-01T00:05:00
+	qemu-system-arm -rtc "base=$clock" -M virt,highmem=off -cpu cortex-a7 -smp 2 -m 1024 -accel tcg,thread=multi -no-reboot -display none \
 		-kernel target/a20/vmlinuz -initrd target/a20/initrd \
 		-append "console=ttyAMA0 root=LABEL=board rw init=/sbin/board quiet board.name=a20-$number board.address=$NETWORK.1$number/24" \
 		-drive "file=target/a20/board.ext4,format=raw,if=none,id=root,snapshot=on" -device virtio-blk-device,drive=root \
@@ -109,6 +111,7 @@ on 2 ''
 on 1 'grep -m 1 "model name" /proc/cpuinfo; uname -srm; gcc --version | head -n 1'
 
 step "the second board joins as a worker"
+on 2 'date --utc "+in %Y by its clock"'
 on 2 "rdcc-worker --state-dir /var/lib/rdcc-worker --name a20-2 join $NETWORK.1 $("$BIN/rdcc" token create --role worker)"
 on 2 "rdcc-worker --state-dir /var/lib/rdcc-worker --listen $NETWORK.12:7431 --slots 2 --power 0.1 >/tmp/worker.log 2>&1 &"
 on 2 'for i in $(seq 120); do ! grep -q "ready on" /tmp/worker.log || break; sleep 0.5; done; grep "ready on" /tmp/worker.log || { cat /tmp/worker.log; false; }'

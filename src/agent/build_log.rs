@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::builds::{Builds, EndedJob, Surroundings};
+use super::builds::{Builds, EndedJob, Own, Surroundings};
 use super::machine;
 use crate::exchange::{BuildSummary, BuildTrace};
 use crate::runtime::clock::unix_ms;
@@ -23,10 +23,10 @@ pub struct Entry {
 }
 
 impl BuildLog {
-    /// Starts an empty log on a machine of so many cores.
-    pub fn new(cores: u32) -> Self {
+    /// Starts an empty log.
+    pub fn new(own: Own) -> Self {
         Self {
-            builds: Arc::new(Mutex::new(Builds::new(cores))),
+            builds: Arc::new(Mutex::new(Builds::new(own))),
         }
     }
 

@@ -91,19 +91,28 @@ struct Site {
     at_once: usize,
 }
 
+/// What this machine itself can do for a build.
+#[derive(Debug, Clone, Copy)]
+pub struct Own {
+    /// Its cores.
+    pub cores: u32,
+    /// Whether jobs run on them by choice.
+    pub compiles: bool,
+}
+
 /// The last build.
 #[derive(Debug)]
 pub struct Builds {
-    cores: u32,
+    own: Own,
     under_way: usize,
     build: Option<Build>,
 }
 
 impl Builds {
-    /// Starts without a build, on a machine of so many cores.
-    pub fn new(cores: u32) -> Self {
+    /// Starts without a build.
+    pub fn new(own: Own) -> Self {
         Self {
-            cores,
+            own,
             under_way: 0,
             build: None,
         }
@@ -156,7 +165,7 @@ impl Builds {
 
     /// Returns the last build's summary, if there was a build.
     pub fn summary(&self) -> Option<BuildSummary> {
-        self.build.as_ref().map(|build| build.summary(self.cores))
+        self.build.as_ref().map(|build| build.summary(self.own))
     }
 
     /// Returns the last build, job by job.
@@ -165,7 +174,7 @@ impl Builds {
         let jobs = build.jobs.clone();
         Some(BuildTrace {
             left_out: build.sums.jobs - jobs.len() as u64,
-            summary: build.summary(self.cores),
+            summary: build.summary(self.own),
             jobs,
         })
     }
@@ -209,7 +218,7 @@ impl Build {
         }
     }
 
-    fn summary(&self, cores: u32) -> BuildSummary {
+    fn summary(&self, own: Own) -> BuildSummary {
         let mut summary = self.sums.clone();
         summary.began_unix_ms = self.began_unix_ms;
         summary.wall_us = micros(self.last_end.saturating_duration_since(self.began));
@@ -249,12 +258,15 @@ impl Build {
             };
             slots.extend(std::iter::repeat_n(mean, unseen));
         }
-        slots.extend(std::iter::repeat_n(power_here, cores as usize));
+        let here_too = own.compiles || here().next().is_some();
+        if here_too {
+            slots.extend(std::iter::repeat_n(power_here, own.cores as usize));
+        }
         summary.set_bound(&Means {
             longest_us: &longest,
             slots: &slots,
-            cores,
-            power_here,
+            cores: own.cores,
+            power_here: here_too.then_some(power_here),
             bytes_per_second: Some(self.bytes_per_second).filter(|speed| *speed > 0.0),
         });
         summary
@@ -291,6 +303,11 @@ mod tests {
     use crate::exchange::Mode;
     use crate::ids::CoreGroupId;
 
+    const OWN: Own = Own {
+        cores: 2,
+        compiles: true,
+    };
+
     fn remote(worker: &str, began: Instant, run_ms: u64) -> EndedJob {
         EndedJob {
             source: "a.c".into(),
@@ -321,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_build_is_what_comes_without_a_long_pause() {
-        let (mut builds, start) = (Builds::new(2), Instant::now());
+        let (mut builds, start) = (Builds::new(OWN), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         for (began, ended) in [(0, 1000), (9000, 10_000), (19_000, 40_000), (50_000, 51_000)] {
             builds.handle_began(at(began), began, None);
@@ -338,7 +355,7 @@ mod tests {
 
     #[test]
     fn sums_and_bound_of_a_build() {
-        let (mut builds, start) = (Builds::new(2), Instant::now());
+        let (mut builds, start) = (Builds::new(OWN), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         for _ in 0..4 {
             builds.handle_began(start, 0, Some(Duration::from_secs(100)));
@@ -365,7 +382,7 @@ mod tests {
 
     /// Ends jobs of `run_ms` each, one after the other, and returns what is told of the build then.
     fn after(jobs: impl IntoIterator<Item = EndedJob>, cpu_s: u64) -> BuildSummary {
-        let (mut builds, start) = (Builds::new(2), Instant::now());
+        let (mut builds, start) = (Builds::new(OWN), Instant::now());
         for (number, job) in jobs.into_iter().enumerate() {
             builds.handle_began(start, 0, Some(Duration::from_secs(100)));
             let now = start + Duration::from_secs(number as u64 + 1);
@@ -422,8 +439,21 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_sends_everything_away_has_its_own_work_for_itself() {
+        let own = Own { compiles: false, ..OWN };
+        let (mut builds, start) = (Builds::new(own), Instant::now());
+        builds.handle_began(start, 0, Some(Duration::from_secs(100)));
+        let now = start + Duration::from_secs(30);
+        builds.handle_ended(remote("n1", start, 20_000), around(120), now);
+        let told = builds.summary().unwrap();
+        assert_eq!((told.work_us, told.client_cpu_us), (20_000_000, 20_000_000));
+        // Two slots there; and two cores here.
+        assert_eq!((told.bound.area_us, told.bound.client_us), (10_000_000, 10_000_000));
+    }
+
+    #[test]
     fn jobs_beyond_the_bound_are_counted_only() {
-        let (mut builds, now) = (Builds::new(1), Instant::now());
+        let (mut builds, now) = (Builds::new(OWN), Instant::now());
         for _ in 0..JOBS_MAX + 5 {
             builds.handle_began(now, 0, None);
             builds.handle_ended(remote("n1", now, 1), around(0), now);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::audit::Lottery;
 use super::broker::Broker;
 use super::build_log::BuildLog;
+use super::builds::Own;
 use super::closures::{Closures, Home, Remembered};
 use super::cluster::Cluster;
 use super::compiler_run::CompilerRunner;
@@ -152,7 +153,10 @@ impl<F: Farm> Agent<F> {
                 ledger,
                 learned,
                 races: Mutex::default(),
-                builds: BuildLog::new(settings.share_cores),
+                builds: BuildLog::new(Own {
+                    cores: settings.cores,
+                    compiles: settings.share_cores > 0,
+                }),
                 tasks: tasks.clone(),
                 scratch,
                 watch,

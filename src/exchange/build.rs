@@ -40,7 +40,7 @@ pub struct BuildSummary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Bound {
-    /// All work and what this machine had to do besides, spread over all slots and this machine's cores.
+    /// All work, spread over all slots; where this machine's cores are among them, with what it had to do besides.
     pub area_us: u64,
     /// The longest jobs on the fastest slots.
     pub longest_us: u64,
@@ -71,12 +71,12 @@ impl Bound {
 pub struct Means<'a> {
     /// Work of the longest jobs, longest first.
     pub longest_us: &'a [u64],
-    /// Power of each slot, this machine's cores included: work per second.
+    /// Power of each slot, this machine's cores included where they compile: work per second.
     pub slots: &'a [f64],
     /// Cores of this machine.
     pub cores: u32,
-    /// Power of one of them.
-    pub power_here: f64,
+    /// Power of one of them; none where they are not among the slots.
+    pub power_here: Option<f64>,
     /// Bytes per second over the network, if known.
     pub bytes_per_second: Option<f64>,
 }
@@ -96,7 +96,7 @@ impl BuildSummary {
             longest = longest.max(over(work, power));
         }
         self.bound = Bound {
-            area_us: over(self.work_us as f64 + client * means.power_here, all),
+            area_us: over(self.work_us as f64 + client * means.power_here.unwrap_or(0.0), all),
             longest_us: longest,
             client_us: over(client, f64::from(means.cores)),
             network_us: over(self.bytes as f64 * 1e6, means.bytes_per_second.unwrap_or(0.0)),
@@ -156,7 +156,7 @@ mod tests {
             longest_us,
             slots: &slots,
             cores: 2,
-            power_here: 1.0,
+            power_here: Some(1.0),
             bytes_per_second: Some(1e6),
         };
         let mut kernel = summary(302, 18, 20);
@@ -179,7 +179,7 @@ mod tests {
             longest_us: &[],
             slots: &[],
             cores: 0,
-            power_here: 1.0,
+            power_here: Some(1.0),
             bytes_per_second: None,
         });
         assert_eq!(nothing.wall_over_bound_milli, 0);
@@ -192,7 +192,7 @@ mod tests {
             longest_us: &[8_000_000, 8_000_000],
             slots: &[1.0, 4.0],
             cores: 0,
-            power_here: 1.0,
+            power_here: Some(1.0),
             bytes_per_second: None,
         });
         // One after the other on the fast slot takes 4 s, and 3.2 s is what nobody can beat.

@@ -61,6 +61,8 @@ pub struct Settings {
     pub toolchain_dirs: Vec<PathBuf>,
     /// Compiles that may run on this machine at one time, 1 to 1024.
     pub local_slots: u32,
+    /// Processors of this machine.
+    pub cores: u32,
     /// Cores that may compile what workers could compile as well; 0: none.
     pub share_cores: u32,
     /// How long an agent without work stays.
@@ -143,6 +145,7 @@ impl Settings {
             toolchain_dirs,
             local_slots,
             share_cores,
+            cores: given.processors.clamp(1, 1024),
             idle_exit: user
                 .idle_exit
                 .or(system.idle_exit)

@@ -14,8 +14,9 @@ use super::join_string::Mark;
 
 /// How long an authority is good for. A farm that lives longer has its members join anew.
 const AUTHORITY_DAYS: i64 = 20 * 365;
-/// Clocks of a farm's machines may differ by so much: a board without a clock of its own starts in the past.
-const CLOCK_SLACK: Duration = Duration::hours(24);
+/// From when certificates are good: from the beginning of time. A board whose clock has no battery starts in 1970, and on a
+/// network of its own nobody corrects it. What has to end does so by the other date, and by revocation.
+const GOOD_FROM: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 /// A public key as it travels: one uncompressed point of P-256.
 pub const PUBLIC_KEY_BYTES: usize = 65;
 
@@ -89,7 +90,7 @@ impl Authority {
         let key = new_key()?;
         let secret = key.serialize_pem();
         let mut parameters = authority_parameters();
-        parameters.not_before = now - CLOCK_SLACK;
+        parameters.not_before = GOOD_FROM;
         parameters.not_after = now + Duration::days(AUTHORITY_DAYS);
         let certificate = parameters.self_signed(&key)?;
         let authority = Self {
@@ -132,7 +133,7 @@ impl Authority {
         let mut parameters = parameters(&format!("rdcc {identity}"));
         let dns = identity.dns_name().try_into()?;
         parameters.subject_alt_names = vec![rcgen::SanType::DnsName(dns)];
-        parameters.not_before = now - CLOCK_SLACK;
+        parameters.not_before = GOOD_FROM;
         parameters.not_after = now + valid;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = match identity.role {
@@ -176,6 +177,19 @@ mod tests {
         let certificate = webpki::EndEntityCert::try_from(&der).unwrap();
         let names: Vec<&str> = certificate.valid_dns_names().collect();
         assert_eq!(names, [identity.dns_name()]);
+        let root = rustls_pki_types::CertificateDer::from(authority.der.clone());
+        let anchor = webpki::anchor_from_trusted_cert(&root).unwrap();
+        let good_at = |unix_s| {
+            let at = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(unix_s));
+            let usage = webpki::KeyUsage::server_auth();
+            let anchors = std::slice::from_ref(&anchor);
+            certificate
+                .verify_for_usage(webpki::ALL_VERIFICATION_ALGS, anchors, &[], at, usage, None, None)
+                .is_ok()
+        };
+        // A board that has just been switched on, and a clock that runs a little behind.
+        assert!(good_at(60) && good_at(1_799_999_000) && good_at(1_800_003_000));
+        assert!(!good_at(1_800_004_000));
         assert!(
             authority
                 .sign(&identity, b"short", now, std::time::Duration::from_secs(1))

@@ -20,6 +20,8 @@ use crate::runtime::channel;
 const FILE: &str = "member.json";
 /// A certificate is renewed when a third of its time is left.
 const RENEWED_AT_PART: f64 = 2.0 / 3.0;
+/// By so much the clocks of two machines differ without one of them being wrong, seconds.
+const CLOCKS_DIFFER_S: u64 = 3600;
 
 /// A membership.
 #[derive(Clone, PartialEq, Eq)]
@@ -140,17 +142,18 @@ impl Credentials {
         write_secret(directory, FILE, &text).map_err(failed)
     }
 
-    /// Says whether it is time for a new certificate.
-    pub fn is_due(&self, now_unix_s: u64) -> bool {
+    /// Returns how long it is until a new certificate is wanted.
+    ///
+    /// `held` is for how long this process has had this one, if it got it itself. That counts where the clock cannot be right,
+    /// being behind the signature; without it nobody knows how old the certificate is, and a new one is wanted at once.
+    pub fn due_in(&self, now_unix_s: u64, held: Option<Duration>) -> Duration {
         let whole = self.expires_unix_s.saturating_sub(self.signed_unix_s);
-        now_unix_s >= self.signed_unix_s + (whole as f64 * RENEWED_AT_PART) as u64
-    }
-
-    /// Returns how long it is until then.
-    pub fn due_in(&self, now_unix_s: u64) -> Duration {
-        let whole = self.expires_unix_s.saturating_sub(self.signed_unix_s);
-        let due = self.signed_unix_s + (whole as f64 * RENEWED_AT_PART) as u64;
-        Duration::from_secs(due.saturating_sub(now_unix_s))
+        let good_for = Duration::from_secs((whole as f64 * RENEWED_AT_PART) as u64);
+        let age = match now_unix_s.saturating_add(CLOCKS_DIFFER_S) < self.signed_unix_s {
+            true => held.unwrap_or(good_for),
+            false => Duration::from_secs(now_unix_s.saturating_sub(self.signed_unix_s)),
+        };
+        good_for.saturating_sub(age)
     }
 }
 
@@ -299,9 +302,26 @@ mod tests {
     #[test]
     fn renewed_when_a_third_is_left() {
         let kept = credentials();
-        assert!(!kept.is_due(2999) && kept.is_due(3000));
-        assert_eq!(kept.due_in(1000), Duration::from_secs(2000));
-        assert_eq!(kept.due_in(5000), Duration::ZERO);
+        for (now, left) in [(1000, 2000), (900, 2000), (2999, 1), (3000, 0), (5000, 0)] {
+            assert_eq!(kept.due_in(now, None), Duration::from_secs(left), "{now}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_cannot_be_right_is_not_asked() {
+        let kept = Credentials {
+            signed_unix_s: 1_800_000_000,
+            expires_unix_s: 1_800_003_000,
+            ..credentials()
+        };
+        assert_eq!(kept.due_in(100, None), Duration::ZERO, "a board in 1970");
+        for (held_s, left) in [(0, 2000), (1500, 500), (9000, 0)] {
+            let held = Some(Duration::from_secs(held_s));
+            assert_eq!(kept.due_in(100, held), Duration::from_secs(left), "{held_s}");
+        }
+        // Once it is set right, it counts.
+        let set_right = kept.due_in(1_800_001_000, Some(Duration::from_secs(1990)));
+        assert_eq!(set_right, Duration::from_secs(1000));
     }
 
     #[test]
