@@ -64,7 +64,7 @@ struct Build {
     jobs: Vec<TracedJob>,
     sums: BuildSummary,
     /// What this machine ran by choice.
-    helped: Ledger,
+    helped: Spent,
     cpu_at_begin: Option<Duration>,
     cpu_now: Option<(Duration, Instant)>,
     /// By worker and kind of slot.
@@ -75,7 +75,7 @@ struct Build {
 
 /// What jobs took at one place.
 #[derive(Debug, Default)]
-struct Ledger {
+struct Spent {
     cpu: Duration,
     /// The longest, longest first; at most [`LONGEST_MAX`].
     longest: Vec<Duration>,
@@ -85,7 +85,7 @@ struct Ledger {
 #[derive(Debug, Default)]
 struct Site {
     power: f64,
-    taken: Ledger,
+    taken: Spent,
     running: Vec<(Instant, Instant)>,
     /// How many were seen busy at once.
     at_once: usize,
@@ -133,7 +133,7 @@ impl Builds {
                 last_end: now,
                 jobs: Vec::new(),
                 sums: BuildSummary::default(),
-                helped: Ledger::default(),
+                helped: Spent::default(),
                 cpu_at_begin: cpu,
                 cpu_now: None,
                 sites: BTreeMap::new(),
@@ -235,9 +235,9 @@ impl Build {
             .map_or(self.around.power_here, |(_, site)| site.power)
             .max(POWER_LEAST);
 
-        let ledgers = self.sites.values().map(|site| (&site.taken, site.power));
+        let spent = self.sites.values().map(|site| (&site.taken, site.power));
         let mut longest = Vec::new();
-        for (taken, power) in ledgers.chain([(&self.helped, power_here)]) {
+        for (taken, power) in spent.chain([(&self.helped, power_here)]) {
             summary.work_us += micros(taken.cpu.mul_f64(power));
             longest.extend(taken.longest.iter().map(|cpu| micros(cpu.mul_f64(power))));
         }
@@ -273,7 +273,7 @@ impl Build {
     }
 }
 
-impl Ledger {
+impl Spent {
     fn add(&mut self, cpu: Option<Duration>) {
         let Some(cpu) = cpu else { return };
         self.cpu += cpu;

@@ -21,7 +21,7 @@ const SETTLED_BY: [(&str, &[&str]); 8] = [
 ];
 
 /// Returns those of `defaults` that a command with these words says nothing of, in order.
-pub fn left_open<'a>(defaults: &'a [String], words: &[OsString]) -> impl Iterator<Item = OsString> + use<'a> {
+pub fn left_open(defaults: &[String], words: &[OsString]) -> Vec<OsString> {
     let open = defaults.iter().filter(|default| {
         let option = option_of(default);
         let row = SETTLED_BY.iter().find(|(name, _)| *name == option);
@@ -30,7 +30,7 @@ pub fn left_open<'a>(defaults: &'a [String], words: &[OsString]) -> impl Iterato
             .iter()
             .any(|word| settled_by.iter().any(|option| is_option(word, option)))
     });
-    open.map(OsString::from).collect::<Vec<_>>().into_iter()
+    open.map(OsString::from).collect()
 }
 
 /// `-march=` of `-march=armv5te`; the whole of an option without a value.
@@ -65,7 +65,7 @@ mod tests {
         ];
         for (words, expected) in rows {
             let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
-            let open: Vec<OsString> = left_open(&defaults, &words).collect();
+            let open = left_open(&defaults, &words);
             assert_eq!(open.join(OsStr::new(" ")), expected, "{words:?}");
         }
     }

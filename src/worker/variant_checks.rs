@@ -247,7 +247,7 @@ impl VariantChecks {
 }
 
 /// Returns what has to stand behind the words of a job that runs on a variant.
-pub(super) fn own_words(run_as: &RunAs, variant: &Manifest) -> impl Iterator<Item = OsString> {
+pub(super) fn own_words(run_as: &RunAs, variant: &Manifest) -> Vec<OsString> {
     left_open(variant.defaults(), &run_as.question.words)
 }
 
