@@ -76,6 +76,11 @@ fn written(definition: &Definition, variants: &[Variant]) -> String {
             Certify::SameCode => "same-code",
         };
         text += &format!("[[variant]]\nhost = \"{}\"\ncertify = \"{certify}\"\n", variant.host);
+        text += &format!(
+            "target = {}\ndefaults = [{}]\n",
+            string(&variant.target),
+            list(&variant.defaults)
+        );
         let paths = |paths: &[std::path::PathBuf]| list(&paths.iter().map(|path| utf8(path)).collect::<Vec<_>>());
         text += &format!(
             "path = [{}]\ninclude = [{}]\n[variant.compilers]\n",

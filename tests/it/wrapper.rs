@@ -18,7 +18,7 @@ use rdcc::exchange::{
 use rdcc::job::Status;
 use rdcc::runtime::unix_socket;
 
-use crate::support::write_program;
+use crate::support::{hear_interrupts, write_program};
 
 mod agent;
 
@@ -245,6 +245,7 @@ fn agent_hears_when_the_local_compiler_ends() {
 
 #[test]
 fn interrupted_wrapper_is_noticed_by_the_agent() {
+    hear_interrupts();
     let stage = Stage::new();
     let listener = stage.listen();
     let mut child = stage.command("gcc -c x.c").spawn().expect("runs");

@@ -7,6 +7,7 @@ use std::process::{Child, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::farm::{COMPILER, TestFarm, has_compiler, wait_for};
+use crate::support::hear_interrupts;
 
 /// Compiles for some seconds, and reads a header.
 const LONG: &str = "#include \"long.h\"\n#define F(n) int f##n(int *a, int b) { for (int i = 0; i < b; i++) \
@@ -138,6 +139,7 @@ fn interrupted_compile_ends_everywhere_and_leaves_nothing() {
     if !has_compiler() {
         return;
     }
+    hear_interrupts();
     let farm = TestFarm::with_workers(&[("n1", 1)]);
     write_long(&farm);
     let mut compile = spawn_long(&farm);

@@ -23,6 +23,14 @@ pub fn write_program(path: &Path, content: impl AsRef<[u8]>) {
     assert!(written.wait().expect("a status").success(), "{}", path.display());
 }
 
+/// Lets programs that are started from now on hear interrupts, even where whoever started the tests does not: a shell's job in
+/// the background ignores them, and hands that on.
+#[expect(unsafe_code, reason = "no safe call sets what becomes of a signal")]
+pub fn hear_interrupts() {
+    // SAFETY: the usual disposition is set, and no handler.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+}
+
 /// Copies a program that a test is to run, as [`write_program`] writes one.
 pub fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("--").arg(from).arg(to).status();
