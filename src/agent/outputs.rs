@@ -1,7 +1,7 @@
 //! Puts a job's files in place: all of them or none, and no file before it is whole.
 //!
-//! [`stage`] writes every file under a temporary name in its own directory and changes nothing that anybody looks at;
-//! [`Staged::commit`] then renames, the object last, since make takes the object for the sign that all is done. Where
+//! [`stage`] writes every file in its own directory, without a name or under a temporary one, and changes nothing that anybody
+//! looks at; [`Staged::commit`] then names them, the object last, since make takes the object for the sign that all is done. Where
 //! the local compiler would have done something that a rename cannot repeat (write through a symbolic link, into a
 //! device, into one of several hard links), the answer is an error and the job runs locally: gcc's own behaviour and
 //! gcc's own words. Invariant: after an error every path is as it was, and no temporary file stays.
@@ -9,9 +9,12 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use rustix::fs::{AtFlags, CWD};
 use tempfile::{Builder, NamedTempFile, TempPath};
 
 use crate::job::{Output, OutputKind};
@@ -19,7 +22,7 @@ use crate::job::{Output, OutputKind};
 #[cfg(test)]
 mod tests;
 
-/// What temporary names start with: hidden, and recognisable if the machine dies in between.
+/// What temporary names start with: hidden, and recognisable if the agent is killed in between.
 const TEMPORARY_PREFIX: &str = ".rdcc-";
 
 /// Why files could not be put in place.
@@ -72,7 +75,7 @@ pub struct Staged {
 
 #[derive(Debug)]
 struct StagedFile {
-    temporary: NamedTempFile,
+    written: Written,
     path: PathBuf,
     /// What stood there before.
     existing: Existing,
@@ -119,7 +122,7 @@ impl Staged {
         for (index, file) in self.files.into_iter().enumerate() {
             // After the last rename nothing can fail any more, so there is nothing to keep for it.
             let step = if index == last {
-                rename(file.temporary, &file.path).map(|()| None)
+                name(file.written, &file.path).map(|()| None)
             } else {
                 replace(file).map(Some)
             };
@@ -168,20 +171,91 @@ fn stage_file(path: PathBuf, making: Making, mode: u32, content: &[u8]) -> Resul
     };
     let directory = path.parent().unwrap_or(Path::new("/"));
     let wrong = |source| OutputError::new(&path, source);
-    let mut temporary = Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .make_in(directory, create_new)
-        .map_err(wrong)?;
-    temporary.write_all(content).map_err(wrong)?;
-    temporary
-        .as_file()
-        .set_permissions(Permissions::from_mode(mode & 0o7777))
-        .map_err(wrong)?;
+    let written = Written::create_in(directory).map_err(wrong)?;
+    let mut file = written.file();
+    file.write_all(content).map_err(wrong)?;
+    let permissions = Permissions::from_mode(mode & 0o7777);
+    file.set_permissions(permissions).map_err(wrong)?;
     Ok(StagedFile {
-        temporary,
+        written,
         path,
         existing,
     })
+}
+
+/// A file that nobody sees yet. It is gone when it is dropped.
+#[derive(Debug)]
+enum Written {
+    /// It has no name, so that not even an agent that is killed leaves it behind.
+    Nameless(File),
+    /// It has a temporary one, where the file system makes no other files.
+    Named(NamedTempFile),
+}
+
+impl Written {
+    fn create_in(directory: &Path) -> io::Result<Self> {
+        let nameless = || {
+            let mut options = OpenOptions::new();
+            options.write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+            options
+                .open(directory)
+                .map(Some)
+                .or_else(|error| match error.raw_os_error() {
+                    // What open(2) says of file systems, and of kernels, that cannot.
+                    Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => Ok(None),
+                    _ => Err(error),
+                })
+        };
+        let file = match descriptors_have_paths() {
+            true => nameless()?,
+            false => None,
+        };
+        match file {
+            Some(file) => Ok(Self::Nameless(file)),
+            None => Builder::new()
+                .prefix(TEMPORARY_PREFIX)
+                .make_in(directory, create_new)
+                .map(Self::Named),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Nameless(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives it its name, in place of what has that.
+    fn name(self, path: &Path) -> io::Result<()> {
+        let file = match self {
+            Self::Nameless(file) => file,
+            Self::Named(file) => return file.persist(path).map(drop).map_err(|error| error.error),
+        };
+        let here = PathBuf::from(format!("{DESCRIPTORS}/{}", file.as_raw_fd()));
+        let link = |name: &Path| {
+            let linked = rustix::fs::linkat(CWD, &here, CWD, name, AtFlags::SYMLINK_FOLLOW);
+            linked.map_err(io::Error::from)
+        };
+        match link(path) {
+            // A link replaces nothing, and only what has a name can be renamed.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let directory = path.parent().unwrap_or(Path::new("/"));
+                let temporary = Builder::new().prefix(TEMPORARY_PREFIX).make_in(directory, link)?;
+                temporary.into_temp_path().persist(path).map_err(|error| error.error)
+            }
+            linked => linked,
+        }
+    }
+}
+
+/// Where files that are open have paths, by which a nameless one is named (open(2), `O_TMPFILE`).
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+/// Not in a chroot without `/proc`.
+fn descriptors_have_paths() -> bool {
+    static THERE: OnceLock<bool> = OnceLock::new();
+    *THERE.get_or_init(|| Path::new(DESCRIPTORS).is_dir())
 }
 
 fn create_new(path: &Path) -> io::Result<File> {
@@ -250,7 +324,7 @@ fn replace(file: StagedFile) -> Result<Undo, OutputError> {
         path: file.path,
         before,
     };
-    match rename(file.temporary, &undo.path) {
+    match name(file.written, &undo.path) {
         Ok(()) => Ok(undo),
         Err(error) => {
             // A second name by moving left nothing here; a hard link did, and is simply dropped.
@@ -262,11 +336,8 @@ fn replace(file: StagedFile) -> Result<Undo, OutputError> {
     }
 }
 
-fn rename(temporary: NamedTempFile, path: &Path) -> Result<(), OutputError> {
-    temporary
-        .persist(path)
-        .map(drop)
-        .map_err(|error| OutputError::new(path, error.error))
+fn name(written: Written, path: &Path) -> Result<(), OutputError> {
+    written.name(path).map_err(|error| OutputError::new(path, error))
 }
 
 /// Gives what stands at `path` a second name, by a hard link or, where the file system has none, by moving it.

@@ -56,8 +56,32 @@ fn nothing_is_visible_before_commit_and_nothing_stays_after_a_drop() {
     let at = |name: &str| dir.path().join(name);
     let staged = stage(vec![file(&at("a.o"), "object")], &at("a.o")).unwrap();
     assert!(!at("a.o").exists());
+    if matches!(staged.files[0].written, Written::Nameless(_)) {
+        assert!(names(dir.path()).is_empty());
+    }
     drop(staged);
     assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn files_get_their_names_with_and_without_a_temporary_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.o");
+    let named = || Builder::new().make_in(dir.path(), create_new).map(Written::Named);
+    let nameless = || Written::create_in(dir.path());
+    for number in 0..4 {
+        let written = if number % 3 == 0 { named() } else { nameless() }.unwrap();
+        written.file().write_all(&[number]).unwrap();
+        written.name(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [number]);
+        assert_eq!(names(dir.path()), ["a.o"]);
+    }
+    let lost = nameless().unwrap();
+    fs::remove_file(&path).unwrap();
+    lost.name(&path).unwrap();
+    assert_eq!(mode(&path), 0o600);
+    assert!(nameless().unwrap().name(&dir.path().join("missing/a.o")).is_err());
+    assert_eq!(names(dir.path()), ["a.o"]);
 }
 
 #[test]
