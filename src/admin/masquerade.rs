@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::arguments::MasqueradeCommand;
@@ -15,6 +14,7 @@ use super::table::{Side, Table};
 use super::{Context, Failure};
 use crate::exchange::Complaint;
 use crate::ids::Name;
+use crate::store::stamp::file_id;
 use crate::toolchains::capture::{self, NotFound, Surroundings};
 use crate::toolchains::definition::{Command, Language, Variant};
 use crate::toolchains::host::Host;
@@ -163,8 +163,7 @@ fn leads_to(links: &[Link], compiler: &Path) -> bool {
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
-    identity(one).is_some() && identity(one) == identity(other)
+    file_id(one).is_some() && file_id(one) == file_id(other)
 }
 
 fn not_on_path(compiler: &Path) -> Failure {

@@ -3,13 +3,14 @@
 //! Pure: `now` and readings are handed in. A build begins with the first job after [`PAUSE`] without any and goes on until
 //! the next begins. Only the last is kept, with at most [`JOBS_MAX`] of its jobs one by one; its sums count all.
 //!
-//! What slots can do is learned while the build goes on, so a job's work is its CPU time by what is known of its slot in
+//! What slots can do is learned while the build goes on, so a job's work is its time by what is known of its slot in
 //! the end: work and slots have to be of one measure for the bound to be one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::farm::Slot;
+use super::forecast::work_at;
 use crate::exchange::build::{BuildSummary, BuildTrace, LONGEST_MAX, Means, TracedJob};
 use crate::exchange::{Phase, Ran};
 
@@ -35,9 +36,9 @@ pub struct EndedJob {
     pub ran: Ran,
     /// Whether it succeeded.
     pub success: bool,
-    /// Its work on a reference core, when it ran at a worker, or here by choice.
-    pub work: Option<Duration>,
-    /// Power of the slot that ran it: work per second.
+    /// The time that it took of its slot, when it ran at a worker, or here by choice: CPU time, where that can be meant.
+    pub spent: Option<Duration>,
+    /// Power of the worker's slot that ran it, if one did: work per second.
     pub power: f64,
     /// The worker's slot that ran it, if one did.
     pub slot: Slot,
@@ -76,7 +77,7 @@ struct Build {
 /// What jobs took at one place.
 #[derive(Debug, Default)]
 struct Spent {
-    cpu: Duration,
+    sum: Duration,
     /// The longest, longest first; at most [`LONGEST_MAX`].
     longest: Vec<Duration>,
 }
@@ -192,7 +193,6 @@ impl Build {
             slots: around.slots.max(self.around.slots),
             ..around
         };
-        let cpu = job.work.map(|work| work.div_f64(job.power.max(POWER_LEAST)));
         if let Ran::Remote { worker, .. } = &job.ran {
             self.sums.remote += 1;
             let run = job.phases.iter().find(|phase| phase.name == "run");
@@ -200,12 +200,12 @@ impl Build {
             let site = self.sites.entry((worker.clone(), job.slot)).or_default();
             site.power = job.power;
             site.see_busy(now.checked_sub(run).unwrap_or(now), now);
-            site.taken.add(cpu);
+            site.taken.add(job.spent);
             if job.bytes > 1 << 20 && run > Duration::ZERO {
                 self.bytes_per_second = self.bytes_per_second.max(job.bytes as f64 / run.as_secs_f64());
             }
         } else {
-            self.helped.add(cpu);
+            self.helped.add(job.spent);
         }
         if self.jobs.len() < JOBS_MAX {
             self.jobs.push(TracedJob {
@@ -226,20 +226,20 @@ impl Build {
         let here = || self.sites.iter().filter(|((_, slot), _)| slot.on_this_machine);
         let there = || self.sites.iter().filter(|((_, slot), _)| !slot.on_this_machine);
         if let (Some(begin), Some((now, _))) = (self.cpu_at_begin, self.cpu_now) {
-            let jobs_here: Duration = here().map(|(_, site)| site.taken.cpu).sum();
-            let spent = now.saturating_sub(begin).saturating_sub(self.helped.cpu + jobs_here);
+            let jobs_here: Duration = here().map(|(_, site)| site.taken.sum).sum();
+            let spent = now.saturating_sub(begin).saturating_sub(self.helped.sum + jobs_here);
             summary.client_cpu_us = micros(spent);
         }
         let power_here = here()
-            .max_by_key(|(_, site)| site.taken.cpu)
+            .max_by_key(|(_, site)| site.taken.sum)
             .map_or(self.around.power_here, |(_, site)| site.power)
             .max(POWER_LEAST);
 
-        let spent = self.sites.values().map(|site| (&site.taken, site.power));
+        let taken = self.sites.values().map(|site| (&site.taken, site.power));
         let mut longest = Vec::new();
-        for (taken, power) in spent.chain([(&self.helped, power_here)]) {
-            summary.work_us += micros(taken.cpu.mul_f64(power));
-            longest.extend(taken.longest.iter().map(|cpu| micros(cpu.mul_f64(power))));
+        for (taken, power) in taken.chain([(&self.helped, power_here)]) {
+            summary.work_us += micros(work_at(power, taken.sum));
+            longest.extend(taken.longest.iter().map(|time| micros(work_at(power, *time))));
         }
         longest.sort_unstable_by(|one, other| other.cmp(one));
         longest.truncate(LONGEST_MAX);
@@ -274,11 +274,11 @@ impl Build {
 }
 
 impl Spent {
-    fn add(&mut self, cpu: Option<Duration>) {
-        let Some(cpu) = cpu else { return };
-        self.cpu += cpu;
-        let at = self.longest.partition_point(|longer| *longer >= cpu);
-        self.longest.insert(at, cpu);
+    fn add(&mut self, time: Option<Duration>) {
+        let Some(time) = time else { return };
+        self.sum += time;
+        let at = self.longest.partition_point(|longer| *longer >= time);
+        self.longest.insert(at, time);
         self.longest.truncate(LONGEST_MAX);
     }
 }
@@ -321,7 +321,7 @@ mod tests {
                 worker: worker.into(),
             },
             success: true,
-            work: Some(Duration::from_millis(run_ms)),
+            spent: Some(Duration::from_millis(run_ms)),
             power: 1.0,
             slot: Slot::default(),
             bytes: 10,
@@ -395,7 +395,7 @@ mod tests {
     fn what_was_learned_late_holds_for_the_whole_build() {
         let job = |power: f64| EndedJob {
             power,
-            work: Some(Duration::from_secs(1).mul_f64(power)),
+            spent: Some(Duration::from_secs(1)),
             ..remote("n1", Instant::now(), 1000)
         };
         let told = after([job(1.0), job(0.7), job(0.5), job(0.5)], 0);
@@ -409,7 +409,7 @@ mod tests {
     fn slots_of_one_worker_differ() {
         let job = |group, power: f64| EndedJob {
             power,
-            work: Some(Duration::from_secs(1).mul_f64(power)),
+            spent: Some(Duration::from_secs(1)),
             slot: Slot {
                 cores: CoreGroupId(group),
                 on_this_machine: false,
@@ -424,7 +424,7 @@ mod tests {
     fn a_worker_on_this_machine_is_this_machine() {
         let job = || EndedJob {
             power: 0.5,
-            work: Some(Duration::from_secs(1)),
+            spent: Some(Duration::from_secs(2)),
             slot: Slot {
                 on_this_machine: true,
                 ..Slot::default()

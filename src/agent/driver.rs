@@ -453,11 +453,11 @@ impl<F: Farm> Driver<F> {
         if let Some(sample) = job.sample.take() {
             self.auditor.audit(sample);
         }
-        let (source, work, power, slot) = (watch::source(&job.request.argv), job.work, job.power, job.slot);
+        let (source, spent, power, slot) = (watch::source(&job.request.argv), job.spent, job.power, job.slot);
         let mut account = job.account_of_remote(flow.mode(), flow.failures());
         account.success = finished.status.success();
         let ended = EndedJob {
-            work,
+            spent,
             power,
             slot,
             ..ended(source, &account)

@@ -1,7 +1,7 @@
 //! How much work a compile will be, learned from earlier ones.
 //!
 //! Work is CPU time on the reference core, so that flags and nodes do not bias it: an observation is CPU time times the
-//! power of the node that ran it, or its running time where the CPU time cannot be meant ([`work_of`]). A prediction comes from the best evidence there is, in this order: the same source with
+//! power of the node that ran it, or its running time where the CPU time cannot be meant ([`spent_of`]). A prediction comes from the best evidence there is, in this order: the same source with
 //! the same class of flags, the same source with other flags, a regression on the size of the closure within its
 //! directory's level, the regression alone, nothing. Pure: no clock, no disk; [`Forecast::encode`] is what the agent
 //! keeps across builds. Invariant: at most [`ENTRIES_MAX`] remembered keys, whatever is fed in.
@@ -52,15 +52,18 @@ pub struct Features<'a> {
     pub closure_bytes: u64,
 }
 
-/// Returns the work of a compile that used `cpu` of CPU time and took `wall` on a slot of this power.
+/// Returns what counts of a compile that used `cpu` of CPU time and took `wall`.
 ///
-/// `power` is work per second of a slot's running time. CPU time says more where it can be meant: a node that is busy
-/// with something else takes longer and does no more.
-pub fn work_of(cpu: Duration, wall: Duration, power: f64) -> Duration {
-    let spent = match cpu.as_secs_f64() >= wall.as_secs_f64() * CPU_PLAUSIBLE {
+/// CPU time says more where it can be meant: a node that is busy with something else takes longer and does no more.
+pub fn spent_of(cpu: Duration, wall: Duration) -> Duration {
+    match cpu.as_secs_f64() >= wall.as_secs_f64() * CPU_PLAUSIBLE {
         true => cpu,
         false => wall,
-    };
+    }
+}
+
+/// Returns the work that is done in `spent` on a slot of this power: work per second of its running time.
+pub fn work_at(power: f64, spent: Duration) -> Duration {
     // A power is a few thousandths at least; the bound keeps a damaged one harmless.
     spent.mul_f64(power.clamp(0.001, 1000.0))
 }
@@ -68,7 +71,7 @@ pub fn work_of(cpu: Duration, wall: Duration, power: f64) -> Duration {
 /// What a compile turned out to cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
-    /// What [`work_of`] says.
+    /// What [`work_at`] says.
     pub work: Duration,
     /// Peak resident memory, bytes.
     pub memory_bytes: u64,
@@ -493,7 +496,11 @@ mod tests {
             (180, 100, 1.0, 180),
         ];
         for (cpu, wall, power, work) in rows {
-            assert_eq!(work_of(ms(cpu), ms(wall), power), ms(work), "{cpu} {wall} {power}");
+            assert_eq!(
+                work_at(power, spent_of(ms(cpu), ms(wall))),
+                ms(work),
+                "{cpu} {wall} {power}"
+            );
         }
     }
 

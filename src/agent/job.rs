@@ -79,8 +79,8 @@ pub struct Job<P> {
     pub power: f64,
     /// The slot there.
     pub slot: Slot,
-    /// What it turned out to cost there.
-    pub work: Option<Duration>,
+    /// The time that it took there.
+    pub spent: Option<Duration>,
     /// Set when it runs here by choice.
     pub here: Option<Stay>,
     /// When the worker was asked to run it.
@@ -113,7 +113,7 @@ impl<P> Job<P> {
             prediction: None,
             power: 1.0,
             slot: Slot::default(),
-            work: None,
+            spent: None,
             here: None,
             asked: None,
             outcome: None,

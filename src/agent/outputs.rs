@@ -9,15 +9,14 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::CWD;
 use tempfile::{Builder, NamedTempFile, TempPath};
 
 use crate::job::{Output, OutputKind};
+use crate::store::nameless;
 
 #[cfg(test)]
 mod tests;
@@ -194,23 +193,7 @@ enum Written {
 
 impl Written {
     fn create_in(directory: &Path) -> io::Result<Self> {
-        let nameless = || {
-            let mut options = OpenOptions::new();
-            options.write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
-            options
-                .open(directory)
-                .map(Some)
-                .or_else(|error| match error.raw_os_error() {
-                    // What open(2) says of file systems, and of kernels, that cannot.
-                    Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL) => Ok(None),
-                    _ => Err(error),
-                })
-        };
-        let file = match descriptors_have_paths() {
-            true => nameless()?,
-            false => None,
-        };
-        match file {
+        match nameless::create_in(directory)? {
             Some(file) => Ok(Self::Nameless(file)),
             None => Builder::new()
                 .prefix(TEMPORARY_PREFIX)
@@ -232,11 +215,7 @@ impl Written {
             Self::Nameless(file) => file,
             Self::Named(file) => return file.persist(path).map(drop).map_err(|error| error.error),
         };
-        let here = PathBuf::from(format!("{DESCRIPTORS}/{}", file.as_raw_fd()));
-        let link = |name: &Path| {
-            let linked = rustix::fs::linkat(CWD, &here, CWD, name, AtFlags::SYMLINK_FOLLOW);
-            linked.map_err(io::Error::from)
-        };
+        let link = |name: &Path| nameless::link(&file, CWD, name);
         match link(path) {
             // A link replaces nothing, and only what has a name can be renamed.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -247,15 +226,6 @@ impl Written {
             linked => linked,
         }
     }
-}
-
-/// Where files that are open have paths, by which a nameless one is named (open(2), `O_TMPFILE`).
-const DESCRIPTORS: &str = "/proc/self/fd";
-
-/// Not in a chroot without `/proc`.
-fn descriptors_have_paths() -> bool {
-    static THERE: OnceLock<bool> = OnceLock::new();
-    *THERE.get_or_init(|| Path::new(DESCRIPTORS).is_dir())
 }
 
 fn create_new(path: &Path) -> io::Result<File> {

@@ -6,6 +6,7 @@ pub mod archive;
 pub mod content;
 pub mod disk;
 pub mod eviction;
+pub mod nameless;
 pub mod packed;
 pub mod sealed;
 pub mod stamp;

@@ -32,6 +32,12 @@ impl Stamp {
     }
 }
 
+/// Says which file a path leads to, links followed, whatever it is called: device and inode.
+pub fn file_id(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 impl From<&Metadata> for Stamp {
     fn from(metadata: &Metadata) -> Self {
         // Seconds as i64 times 10⁹ last until the year 2262.

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -146,7 +146,7 @@ impl Credentials {
     ///
     /// `held` is for how long this process has had this one, if it got it itself. That counts where the clock cannot be right,
     /// being behind the signature; without it nobody knows how old the certificate is, and a new one is wanted at once.
-    pub fn due_in(&self, now_unix_s: u64, held: Option<Duration>) -> Duration {
+    fn due_in(&self, now_unix_s: u64, held: Option<Duration>) -> Duration {
         let whole = self.expires_unix_s.saturating_sub(self.signed_unix_s);
         let good_for = Duration::from_secs((whole as f64 * RENEWED_AT_PART) as u64);
         let age = match now_unix_s.saturating_add(CLOCKS_DIFFER_S) < self.signed_unix_s {
@@ -186,7 +186,14 @@ pub enum Trust {
 #[derive(Debug)]
 pub struct Kept {
     directory: PathBuf,
-    current: RwLock<Arc<Credentials>>,
+    present: RwLock<Present>,
+}
+
+#[derive(Debug, Clone)]
+struct Present {
+    credentials: Arc<Credentials>,
+    /// When this process got them, if it did.
+    got: Option<Instant>,
 }
 
 impl Kept {
@@ -194,19 +201,35 @@ impl Kept {
     pub fn new(directory: &Path, credentials: Credentials) -> Self {
         Self {
             directory: directory.to_owned(),
-            current: RwLock::new(Arc::new(credentials)),
+            present: RwLock::new(Present {
+                credentials: Arc::new(credentials),
+                got: None,
+            }),
         }
     }
 
     /// Returns the present ones.
     pub fn current(&self) -> Arc<Credentials> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.present().credentials
+    }
+
+    /// Returns how long it is until new ones are wanted.
+    pub fn due_in(&self, now_unix_s: u64) -> Duration {
+        let Present { credentials, got } = self.present();
+        credentials.due_in(now_unix_s, got.map(|got| got.elapsed()))
+    }
+
+    fn present(&self) -> Present {
+        self.present.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes new ones, and keeps them. Blocks on the disk.
     pub fn renew(&self, credentials: Credentials) -> Result<(), TrustError> {
         credentials.save(&self.directory)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) = Present {
+            credentials: Arc::new(credentials),
+            got: Some(Instant::now()),
+        };
         Ok(())
     }
 }

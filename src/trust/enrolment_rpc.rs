@@ -4,7 +4,7 @@
 //! farm's authority from then on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -170,13 +170,12 @@ fn now_unix_s() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// Returns once the certificate has been renewed, which is when two thirds of its time are over. Tries for ever. `got` is when
-/// this process got the present one, if it did.
-pub async fn renewed(kept: &Arc<Kept>, got: Option<Instant>, tasks: &Tasks) {
+/// Returns once the certificate has been renewed, which is when two thirds of its time are over. Tries for ever.
+pub async fn renewed(kept: &Arc<Kept>, tasks: &Tasks) {
     let mut pauses = Backoff::new(Duration::from_secs(1), Duration::from_secs(3600));
     loop {
         let present = kept.current();
-        let due = present.due_in(now_unix_s(), got.map(|got| got.elapsed()));
+        let due = kept.due_in(now_unix_s());
         if !due.is_zero() {
             // In pieces: a machine that slept, or whose clock was set, should not miss it by as much.
             tokio::time::sleep(due.clamp(Duration::from_millis(200), Duration::from_secs(3600))).await;
@@ -201,10 +200,8 @@ pub async fn renewed(kept: &Arc<Kept>, got: Option<Instant>, tasks: &Tasks) {
 
 /// Keeps the certificate renewed until dropped.
 pub async fn renew_regularly(kept: Arc<Kept>, tasks: Tasks) {
-    let mut got = None;
     loop {
-        renewed(&kept, got, &tasks).await;
-        got = Some(Instant::now());
+        renewed(&kept, &tasks).await;
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
@@ -362,10 +362,8 @@ fn server_config(own: &Credentials) -> Result<Arc<tokio_rustls::rustls::ServerCo
 
 /// Has the certificate renewed, for those who connect from then on.
 async fn renew_regularly(kept: Arc<Kept>, server: Arc<Server>, tasks: Tasks) {
-    let mut got = None;
     loop {
-        enrolment_rpc::renewed(&kept, got, &tasks).await;
-        got = Some(Instant::now());
+        enrolment_rpc::renewed(&kept, &tasks).await;
         match server_config(&kept.current()) {
             Ok(config) => server.renew(config),
             Err(error) => tracing::error!(%error, "the new certificate cannot be used"),

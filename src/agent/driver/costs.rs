@@ -11,7 +11,7 @@ use crate::agent::build_log::Entry;
 use crate::agent::builds::EndedJob;
 use crate::agent::fallback::Reason;
 use crate::agent::farm::{Farm, Placed, Ran, Slot, Want};
-use crate::agent::forecast::{Observation, Prediction, work_of};
+use crate::agent::forecast::{Observation, Prediction, spent_of, work_at};
 use crate::agent::job::{Job, Traits};
 use crate::agent::learned::Learned;
 use crate::agent::local_slots::{Command, LocalPlace};
@@ -49,8 +49,9 @@ impl<F: Farm> Driver<F> {
     /// Learns from a compile that a worker ran. What a compile costs that fails says nothing about one that does not.
     pub(super) fn learn(&self, job: &mut Job<F::Place>, outcome: &Outcome) {
         let usage = &outcome.usage;
-        let work = work_of(usage.user + usage.system, usage.wall, job.power);
-        job.work = Some(work);
+        let spent = spent_of(usage.user + usage.system, usage.wall);
+        let work = work_at(job.power, spent);
+        job.spent = Some(spent);
         let Some(traits) = job.traits.as_ref().filter(|_| outcome.status.success()) else {
             return;
         };
@@ -261,7 +262,7 @@ pub(super) fn ended(source: String, account: &JobRecord) -> EndedJob {
         phases: account.phases.clone(),
         ran: account.ran.clone(),
         success: account.success,
-        work: None,
+        spent: None,
         power: 1.0,
         slot: Slot::default(),
         bytes: account.bytes_sent + account.bytes_received,
@@ -289,8 +290,7 @@ impl Drop for RunsHere {
             took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         });
         if let Some((stay, traits)) = &self.by_choice {
-            job.power = self.learned.power_here();
-            job.work = Some(took.mul_f64(job.power));
+            job.spent = Some(took);
             if stay.is_undisturbed() {
                 self.learned.observe_here(traits.features(), took);
             }

@@ -6,13 +6,14 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::{BundleError, relative};
 use crate::ids::ToolchainId;
+use crate::store::nameless;
 use crate::toolchains::manifest::{Entry, MODE_EXECUTABLE};
 
 /// Opens a directory as a place to stand, never through a link.
@@ -65,10 +66,7 @@ impl Root {
     /// Makes a hard link to an open file at `path`.
     pub(in crate::toolchains) fn link(&mut self, source: &File, path: &Path) -> io::Result<()> {
         let (parent, name) = self.parent_of(path)?;
-        // By way of /proc, so that it is the very file that was read, whatever its name leads to by now.
-        let opened = format!("/proc/self/fd/{}", source.as_raw_fd());
-        rustix::fs::linkat(CWD, opened, parent, name, AtFlags::SYMLINK_FOLLOW)?;
-        Ok(())
+        nameless::link(source, parent, Path::new(name))
     }
 
     /// Says what failed while `path` was made.

@@ -7,11 +7,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Output, Stdio};
 
 use super::{CaptureError, Surroundings};
+use crate::store::stamp::file_id;
 use crate::toolchains::definition::Command;
 
 /// Programs that stand in for a compiler and start the next one on `PATH`. Capturing one of these would capture the
@@ -64,9 +65,8 @@ pub fn is_launcher(path: &Path, surroundings: &Surroundings) -> bool {
     if LAUNCHERS.iter().any(|launcher| OsStr::new(launcher) == name) {
         return true;
     }
-    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
-    let own = surroundings.own_program.as_deref().and_then(identity);
-    own.is_some() && own == identity(&real)
+    let own = surroundings.own_program.as_deref().and_then(file_id);
+    own.is_some() && own == file_id(&real)
 }
 
 /// Names the same program by its directory without links. `/bin/gcc` and `/usr/bin/gcc` on a machine with a merged

@@ -2,9 +2,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +12,7 @@ use tokio::io::Interest;
 use super::channel::{Inbox, send, send_all};
 use super::wire::{Event, Request, Setup};
 use super::{LAUNCHER_ARGUMENT, Mode, SandboxError, SandboxSettings};
+use crate::store::stamp::file_id;
 
 /// Time in which a launcher has set itself up. It takes some ten milliseconds on a PC; a loaded board, a second.
 const SET_UP_WAIT: Duration = Duration::from_secs(30);
@@ -28,15 +27,12 @@ pub(super) struct Lane {
     process: Process,
 }
 
-/// A directory, whatever its name is by now: device and inode.
-type FileId = (u64, u64);
-
 /// A launcher process, killed when this is dropped.
 #[derive(Debug)]
 struct Process {
     child: Child,
-    /// The base that it has entered.
-    base: Option<FileId>,
+    /// The base that it has entered, by [`file_id`].
+    base: Option<(u64, u64)>,
 }
 
 impl Lane {
@@ -105,11 +101,6 @@ impl Lane {
         expect_ready(waited.map_err(|_| failed(io::ErrorKind::TimedOut.into()))??)?;
         link.into_lane()
     }
-}
-
-fn file_id(path: &Path) -> Option<FileId> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Takes the next event that has arrived whole.
