@@ -44,23 +44,18 @@ agent_pid() { # prints nothing when there is none
 	"$BIN/rdcc" status --json 2>/dev/null | tr -d ' \n' | grep -o '"agent":{[^}]*' | grep -o '"pid":[0-9]*' | grep -o '[0-9]*$' || true
 }
 
-agent_us() { # CPU time of the agent itself so far, microseconds; 0 when there is none
-	local pid=${1:-} rest
-	[ -n "$pid" ] && [ -r "/proc/$pid/stat" ] || { echo 0; return 0; }
-	rest=$(<"/proc/$pid/stat")
-	set -- ${rest##*) }
-	echo $(((${12} + ${13}) * 1000000 / $(getconf CLK_TCK)))
+agent_us() { # PID: CPU time of the agent itself so far, microseconds; 0 when there is none
+	local own=0
+	read -r own _ < <(cpu_ticks "${1:-none}") || true
+	echo $((own * 1000000 / $(getconf CLK_TCK)))
 }
-# keep WHAT VALUE: for the medians of all rounds; numbers_of WHAT prints them.
+# keep WHAT VALUE: for the medians of all rounds, and between what they lie.
 keep() { echo "$2" >>"$RUN/kept.$1"; }
 median() { sort -g "$RUN/kept.$1" | awk '{ of[NR] = $1 } END { print of[int((NR + 1) / 2)] }'; }
 span() { sort -g "$RUN/kept.$1" | awk 'NR == 1 { least = $1 } END { print least " to " $1 }'; }
 
-# prepare_local: the local build, whose objects and lists all others are compared with.
-prepare_local() {
-	settle
-	clean
-	build
+# keep_local: keeps what the local build made, with which all others are compared.
+keep_local() {
 	objects >"$RUN/local.objects"
 	lists >"$RUN/local.lists"
 	compiles=$(grep -c . "$RUN/local.lists")
@@ -78,7 +73,7 @@ measure_floor() {
 	floor_us=$client_us
 }
 
-# measure_plain SLOTS: sets plain_us, what the compiles take when as many run at once as at the worker. More of them at once
+# measure_plain SLOTS: builds locally; sets plain_us, what the compiles take when as many run at once as at the worker. More of them at once
 # on the same cores disturb each other, and take more CPU time.
 measure_plain() {
 	local JOBS=$1
@@ -86,6 +81,7 @@ measure_plain() {
 	clean
 	timed build
 	plain_us=$client_us
+	[ -d "$RUN/floor" ] || keep_local
 	settle "$(compiler "$RDCC")"
 	measure_floor
 	plain_us=$((plain_us - floor_us))
@@ -105,7 +101,7 @@ rdcc_up() {
 # measure_rdcc LABEL cold|warm|restarted: a build by rdcc whose agent knows nothing, has built this before, or is new. What
 # make itself takes is measured before and after it: it is larger than what is left, so a hundredth of it counts.
 measure_rdcc() {
-	local worker coordinator remote agent before own client
+	local worker coordinator remote agent own client wall before after floor
 	agent=$(agent_pid || true)
 	[ "$2" = warm ] || "$BIN/rdcc" agent stop >/dev/null 2>&1 || true
 	# It writes down what it knows before it is gone.
@@ -120,7 +116,7 @@ measure_rdcc() {
 	[ "$2" != warm ] || { cpu_group_watch client "$agent"; own=$(agent_us "$agent"); }
 	worker=$(cpu_group_us worker) coordinator=$(cpu_group_us coordinator)
 	timed build "$(compiler "$RDCC")"
-	client=$client_us
+	client=$client_us wall=$wall_ms
 	worker=$(($(cpu_group_us worker) - worker)) coordinator=$(($(cpu_group_us coordinator) - coordinator))
 	agent=$(agent_pid)
 	own=$(($(agent_us "$agent") - own))
@@ -129,18 +125,17 @@ measure_rdcc() {
 	objects >"$RUN/rdcc.objects"
 	lists >"$RUN/rdcc.lists"
 	"$BIN/rdcc" stats >"$RUN/stats.text"
-	local wall=$wall_ms
 	measure_floor
+	after=$floor_us floor=$(((before + floor_us) / 2))
 	keep floor "$((before / 1000))"
-	keep floor "$((floor_us / 1000))"
-	floor_us=$(((before + floor_us) / 2))
-	keep "client.$2" "$(per_compile "$client" "$floor_us")"
+	keep floor "$((after / 1000))"
+	keep "client.$2" "$(per_compile "$client" "$floor")"
 	keep "agent.$2" "$(per_compile "$own" 0)"
 	keep "worker.$2" "$(ratio "$worker" "$plain_us")"
 	echo "== $1"
-	row "client CPU per compile, floor off" "$(per_compile "$client" "$floor_us")"
+	row "client CPU per compile, floor off" "$(per_compile "$client" "$floor")"
 	row "  the agent's own" "$(per_compile "$own" 0)"
-	row "make's floor, before and after, per compile" "$(per_compile "$before" 0), $(per_compile "$((2 * floor_us - before))" 0)"
+	row "make's floor, before and after, per compile" "$(per_compile "$before" 0), $(per_compile "$after" 0)"
 	row "worker CPU / plain compiles" "$(ratio "$worker" "$plain_us")"
 	row "  its own, besides the jobs" "$(per_compile "$worker" "$remote")"
 	row "  the jobs / plain compiles" "$(ratio "$remote" "$plain_us")"
@@ -218,8 +213,7 @@ in_pump() { # COMMAND...: with an include server, which is the client's too
 # measure_all: everything, in one run, ROUNDS times (1). PEERS=0 leaves distcc and its pump mode out.
 measure_all() {
 	local peer_slots=2 round
-	ROUNDS=${ROUNDS:-1}
-	prepare_local
+	local ROUNDS=${ROUNDS:-1}
 	rdcc_up "$peer_slots"
 	for round in $(seq "$ROUNDS"); do
 		[ "$ROUNDS" = 1 ] || echo "== round $round"

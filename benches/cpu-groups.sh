@@ -45,23 +45,27 @@ cpu_group_watch() {
 
 # cpu_group_us NAME: CPU time of a group so far, microseconds.
 cpu_group_us() {
-	local group=$cpu_groups_dir/$1 pid rest sum=0 ticks
+	local group=$cpu_groups_dir/$1 pid sum=0 own waited
 	if [ -n "$cpu_groups_dir" ] && [ -e "$group/cpuacct.usage" ]; then
 		echo $(($(<"$group/cpuacct.usage") / 1000))
 	elif [ -n "$cpu_groups_dir" ]; then
 		awk '$1 == "usage_usec" { print $2 }' "$group/cpu.stat"
 	else
-		ticks=$(getconf CLK_TCK)
 		for pid in ${cpu_groups_pids[$1]:-}; do
 			for pid in $(cpu_descendants "$pid"); do
-				[ -r "/proc/$pid/stat" ] || continue
-				rest=$(<"/proc/$pid/stat")
-				set -- ${rest##*) }
-				sum=$((sum + ${12} + ${13} + ${14} + ${15}))
+				read -r own waited < <(cpu_ticks "$pid") || continue
+				sum=$((sum + own + waited))
 			done
 		done
-		echo $((sum * 1000000 / ticks))
+		echo $((sum * 1000000 / $(getconf CLK_TCK)))
 	fi
+}
+
+cpu_ticks() { # PID: its own CPU time, and that of children it has waited for, clock ticks; nothing when it is gone
+	local rest
+	rest=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+	set -- ${rest##*) }
+	echo $((${12} + ${13})) $((${14} + ${15}))
 }
 
 cpu_descendants() { # PID: it and its live descendants
