@@ -97,6 +97,9 @@ pub enum Op {
     },
     /// An inclusion whose name is an expression's expansion.
     IncludeComputed { expression: u32, inclusion: Inclusion },
+    /// The next operation is a `_Pragma`'s. That is text, which the compiler does not look at in a file it reads for
+    /// its macros alone.
+    Operator,
     /// `#pragma once`
     Once,
     /// `#pragma GCC system_header`

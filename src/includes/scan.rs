@@ -124,6 +124,8 @@ struct Scan<'a, T: SourceTree> {
     assembled: Vec<Arc<SourceFile>>,
     /// How many files have been entered, repetitions included.
     entered: u32,
+    /// Whether a file of `-imacros` is being read.
+    macros_only: bool,
 }
 
 impl<'a, T: SourceTree> Scan<'a, T> {
@@ -167,6 +169,7 @@ impl<'a, T: SourceTree> Scan<'a, T> {
             once: HashMap::new(),
             assembled: Vec::new(),
             entered: 0,
+            macros_only: false,
         };
         let walked = scan.walk();
         if !scan.outside.queries.is_empty() {
@@ -214,11 +217,13 @@ impl<'a, T: SourceTree> Scan<'a, T> {
             return Err(Stop::Missing(name, Form::Quote, Arc::clone(&self.outside.symbols)));
         }
         self.enter(main, Inclusion::Include)?;
+        self.macros_only = true;
         for file in &request.options.forced {
             if let ForcedInclude::Macros(file) = file {
                 self.command_line_file(file, Asker::CommandLine)?;
             }
         }
+        self.macros_only = false;
         if let Some(name) = &request.facts.preinclude {
             self.command_line_file(OsStr::from_bytes(name), Asker::Compiler)?;
         }
@@ -314,6 +319,7 @@ impl<'a, T: SourceTree> Scan<'a, T> {
                 | Op::ElseIfNotDefined { next, .. }
                 | Op::Else { next } => at = next as usize,
                 Op::EndIf => at += 1,
+                Op::Operator => at += 1 + usize::from(self.macros_only),
                 Op::Undefine(name) => {
                     self.macros.undefine(name);
                     at += 1;

@@ -54,6 +54,11 @@ impl Reducer<'_> {
 
     /// Looks at the `_Pragma` that begins `tokens`, with `open` parentheses open in front of it.
     pub(super) fn pragma_operator(&self, tokens: &[Token], open: u64) -> Vec<Op> {
+        let effects = self.operator_effects(tokens, open);
+        effects.into_iter().flat_map(|op| [Op::Operator, op]).collect()
+    }
+
+    fn operator_effects(&self, tokens: &[Token], open: u64) -> Vec<Op> {
         let [_, parenthesis, text, close, ..] = tokens else {
             return vec![Op::Refuse(Refusal::PragmaOperator)];
         };

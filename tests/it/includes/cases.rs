@@ -113,7 +113,7 @@ pub fn write_tree(root: &Path) {
     }
 }
 
-const HEADERS: [(&str, &str); 45] = [
+const HEADERS: [(&str, &str); 47] = [
     ("sub/s.h", "#include \"z.h\"\n"),
     ("sub/z.h", ""),
     ("inc/z.h", ""),
@@ -165,6 +165,14 @@ const HEADERS: [(&str, &str); 45] = [
         "#pragma GCC system_header\n#include \"1.h\"\n#warning hidden\n",
     ),
     ("mac.h", "#define MAC 5\n#include \"sub/s.h\"\nint text;\n"),
+    (
+        "macprag.h",
+        "#define MAC 5\n_Pragma(\"push_macro(\\\"MAC\\\")\") int p;\n_Pragma(\"GCC poison KIT\")\n#include \"macnest.h\"\n#undef MAC\n",
+    ),
+    (
+        "macnest.h",
+        "_Pragma(\"once\")\n#ifdef NEST\n#define TWICE\n#endif\n#define NEST\n#define FIG 1\n#pragma push_macro(\"FIG\")\n",
+    ),
     ("deep.h", "#include \"deep2.h\"\n"),
     ("deep2.h", "#include \"deep3.h\"\n"),
     ("deep3.h", ""),
