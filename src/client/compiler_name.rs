@@ -41,7 +41,7 @@ pub fn kind_of(program: &OsStr) -> Option<Kind> {
 /// Returns the part behind the last slash.
 pub fn base_name(program: &OsStr) -> &OsStr {
     let bytes = program.as_bytes();
-    match memchr::memrchr(b'/', bytes) {
+    match bytes.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => OsStr::from_bytes(&bytes[slash + 1..]),
         None => program,
     }

@@ -199,7 +199,7 @@ fn has_input_suffix(word: &OsStr) -> bool {
         b"o", b"a", b"so", b"lo", b"la", b"ld", b"lds", b"m", b"mm", b"f", b"F", b"f90", b"F90",
     ];
     let name = base_name(word).as_bytes();
-    match memchr::memrchr(b'.', name) {
+    match name.iter().rposition(|byte| *byte == b'.') {
         Some(dot) => SUFFIXES.contains(&&name[dot + 1..]),
         None => false,
     }

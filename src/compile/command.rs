@@ -213,11 +213,11 @@ pub struct LexicalOptions {
 /// A name that begins with its only dot has no suffix to replace.
 pub(super) fn with_suffix(file: &OsStr, suffix: &str) -> PathBuf {
     let bytes = file.as_bytes();
-    let name = match memchr::memrchr(b'/', bytes) {
+    let name = match bytes.iter().rposition(|byte| *byte == b'/') {
         Some(at) => &bytes[at + 1..],
         None => bytes,
     };
-    let stem = match memchr::memrchr(b'.', name) {
+    let stem = match name.iter().rposition(|byte| *byte == b'.') {
         Some(dot) if dot > 0 => &name[..dot],
         _ => name,
     };

@@ -138,9 +138,9 @@ fn default_file(plan: &Plan<'_>) -> PathBuf {
         return with_suffix(plan.source, ".d");
     };
     let bytes = output.as_bytes();
-    let name = memchr::memrchr(b'/', bytes).map_or(0, |at| at + 1);
+    let name = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     // Unlike with sources, a leading dot counts as the start of a suffix.
-    let end = memchr::memrchr(b'.', &bytes[name..]).map_or(bytes.len(), |dot| name + dot);
+    let end = bytes[name..].iter().rposition(|byte| *byte == b'.').map_or(bytes.len(), |dot| name + dot);
     let mut file = bytes[..end].to_vec();
     file.extend_from_slice(b".d");
     PathBuf::from(OsString::from_vec(file))
@@ -149,9 +149,9 @@ fn default_file(plan: &Plan<'_>) -> PathBuf {
 /// The source's name without directories, its suffix replaced, whatever the stage.
 fn default_target(source: &OsStr) -> OsString {
     let bytes = source.as_bytes();
-    let name = memchr::memrchr(b'/', bytes).map_or(0, |at| at + 1);
+    let name = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let name = &bytes[name..];
-    let end = memchr::memrchr(b'.', name).unwrap_or(name.len());
+    let end = name.iter().rposition(|byte| *byte == b'.').unwrap_or(name.len());
     let mut target = name[..end].to_vec();
     target.extend_from_slice(b".o");
     OsString::from_vec(target)

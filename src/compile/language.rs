@@ -70,11 +70,11 @@ pub(super) enum FileKind {
 pub(super) fn by_suffix(file: &OsStr, driver: Driver) -> FileKind {
     use FileKind::*;
     let bytes = file.as_bytes();
-    let name = match memchr::memrchr(b'/', bytes) {
+    let name = match bytes.iter().rposition(|byte| *byte == b'/') {
         Some(at) => &bytes[at + 1..],
         None => bytes,
     };
-    let Some(dot) = memchr::memrchr(b'.', name) else {
+    let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else {
         return LinkerInput;
     };
     let cxx = driver == Driver::Cxx;

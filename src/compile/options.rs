@@ -291,7 +291,7 @@ pub fn local_reason(role: Role, value: Option<&OsStr>) -> Option<LocalReason> {
 
 /// Everything behind the first `=`, or nothing.
 fn assigned(value: &[u8]) -> &[u8] {
-    match memchr::memchr(b'=', value) {
+    match value.iter().position(|byte| *byte == b'=') {
         Some(at) => &value[at + 1..],
         None => b"",
     }

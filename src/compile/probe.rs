@@ -25,11 +25,11 @@ const CMAKE_STEMS: [&[u8]; 12] = [
 /// Returns whether `path`, a source or an output, belongs to a test of autoconf, CMake or meson.
 pub fn is_probe(path: &OsStr) -> bool {
     let bytes = path.as_bytes();
-    let (directories, name) = match memchr::memrchr(b'/', bytes) {
+    let (directories, name) = match bytes.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),
         None => (&b""[..], bytes),
     };
-    let stem = match memchr::memchr(b'.', name) {
+    let stem = match name.iter().position(|byte| *byte == b'.') {
         Some(dot) => &name[..dot],
         None => name,
     };
