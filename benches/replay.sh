@@ -334,7 +334,7 @@ clean_up() {
 	trap - EXIT INT TERM
 	cluster_stop
 	groups_remove
-	[ -n "${REPLAY_KEEP:-}" ] || rm -rf "$RUN"
+	[ -n "${REPLAY_KEEP:-}" ] || { disk_down && rm -rf "$RUN"; }
 }
 trap clean_up EXIT
 trap 'clean_up; exit 130' INT
