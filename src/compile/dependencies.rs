@@ -140,7 +140,10 @@ fn default_file(plan: &Plan<'_>) -> PathBuf {
     let bytes = output.as_bytes();
     let name = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     // Unlike with sources, a leading dot counts as the start of a suffix.
-    let end = bytes[name..].iter().rposition(|byte| *byte == b'.').map_or(bytes.len(), |dot| name + dot);
+    let end = bytes[name..]
+        .iter()
+        .rposition(|byte| *byte == b'.')
+        .map_or(bytes.len(), |dot| name + dot);
     let mut file = bytes[..end].to_vec();
     file.extend_from_slice(b".d");
     PathBuf::from(OsString::from_vec(file))
