@@ -13,7 +13,7 @@ use super::coordinator_link::{
 };
 use super::fallback::Reason;
 use super::farm::{Farm, Placed, Ran, Slot, Want, transfer_time};
-use super::forecast::Prediction;
+use super::forecast::{Prediction, is_meant};
 use super::machine;
 use super::preparation::{Prepared, Trouble};
 use super::toolchain_resolve::{DefinitionSource, Told};
@@ -170,12 +170,14 @@ impl Cluster {
             return Err(broken(DISTRUSTED));
         }
         let elapsed = began.elapsed();
+        let usage = &outcome.usage;
         let ran = Ran {
-            outcome,
             slot: Slot {
                 cores: grant.cores,
-                on_this_machine,
+                // What only pretends to compile here (a replayed node) takes nothing of these cores.
+                on_this_machine: on_this_machine && is_meant(usage.user + usage.system, usage.wall),
             },
+            outcome,
             bytes_sent: link.traffic().sent().saturating_sub(sent),
             bytes_received: link.traffic().received().saturating_sub(received),
         };

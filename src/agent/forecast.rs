@@ -56,10 +56,15 @@ pub struct Features<'a> {
 ///
 /// CPU time says more where it can be meant: a node that is busy with something else takes longer and does no more.
 pub fn spent_of(cpu: Duration, wall: Duration) -> Duration {
-    match cpu.as_secs_f64() >= wall.as_secs_f64() * CPU_PLAUSIBLE {
+    match is_meant(cpu, wall) {
         true => cpu,
         false => wall,
     }
+}
+
+/// Tells whether a compile that took `wall` can be meant by `cpu`, the CPU time that its node says.
+pub fn is_meant(cpu: Duration, wall: Duration) -> bool {
+    cpu.as_secs_f64() >= wall.as_secs_f64() * CPU_PLAUSIBLE
 }
 
 /// Returns the work that is done in `spent` on a slot of this power: work per second of its running time.
