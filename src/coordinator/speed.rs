@@ -31,8 +31,10 @@ const LEVEL_WANDER: f64 = 0.002;
 const NOISE_VARIANCE: f64 = 0.02;
 /// Spread of a prediction that does not tell it: `ln 2`, as the spread of compiles within one directory is.
 const UNKNOWN_SPREAD: f64 = 0.7;
-/// Weight of the newest residual in their running mean. Three in a row of one sign are a change, not noise.
+/// Weight of the newest surprise in their running mean.
 const DRIFT_WEIGHT: f64 = 0.5;
+/// What surprises have in common by chance, as a part of the variance that one has anyhow; the rest is a change.
+const CHANCE: f64 = 0.25;
 /// No observation moves anything by more than so many standard deviations: one odd job is not a throttled node.
 const CLIP: f64 = 3.0;
 /// Extra variance of the word of a job that still runs: it says only "slower than that".
@@ -333,9 +335,18 @@ impl Speed {
         let others = few + step + pace.bias.variance + lesson.variance();
         let most = CLIP * (self.level.variance + others).sqrt();
         let surprise = surprise.clamp(-most, most);
-        self.drift += DRIFT_WEIGHT * (surprise - self.drift);
-        self.level.variance = self.level.variance.max(self.drift * self.drift);
+        // How far this surprise and those before go the same way. One alone, however large, is no change of level: most
+        // are a bad prediction.
+        let agreed = match surprise * self.drift > 0.0 {
+            true => surprise.abs().min(self.drift.abs()),
+            false => 0.0,
+        };
+        let change = agreed * agreed - CHANCE * (self.level.variance + others);
+        self.level.variance = self.level.variance.max(change);
         let total = self.level.variance + others;
+        // What the level makes up for is no surprise any more.
+        let left = 1.0 - self.level.variance / total;
+        self.drift = left * (self.drift + DRIFT_WEIGHT * (surprise - self.drift));
         pace.bias.correct(surprise, total);
         if let Some(band) = band {
             self.bands[band].correct(surprise, total);

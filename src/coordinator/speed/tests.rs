@@ -109,6 +109,27 @@ fn one_odd_job_is_no_throttled_worker() {
 }
 
 #[test]
+fn guesses_that_are_far_off_make_no_difference_between_equal_workers() {
+    let mut farm = Farm::new(&[(1000, 1.0); 8]);
+    // Uniform errors of this size are as wide as those of a first build's guesses, 0.6 in standard deviation.
+    for _ in 0..30 {
+        (0..8).for_each(|worker| farm.run(worker, 1.04, 1.0));
+    }
+    // One source is a generated table, which nobody can know.
+    let before = farm.told(0);
+    let (real, speed) = &mut farm.workers[0];
+    let lesson = Lesson {
+        work: Duration::from_secs(8),
+        spread_milli: Some(600),
+        wall: Duration::from_secs_f64(1.0 / *real),
+        spot: spot(2),
+    };
+    speed.learn(&mut farm.pace, &lesson, at(farm.jobs));
+    close(farm.told(0), before, 0.3);
+    (0..8).for_each(|worker| close(farm.told(worker), 1.0, 0.4));
+}
+
+#[test]
 fn job_that_should_have_ended_long_ago_slows_its_worker_while_it_runs() {
     let mut farm = Farm::new(&[(1000, 1.0), (1000, 1.0)]);
     for _ in 0..15 {
@@ -143,7 +164,8 @@ fn worker_without_news_goes_back_to_what_is_usual() {
     for seconds in 0..120 {
         speed.rest(&mut farm.pace, at(farm.jobs + seconds));
     }
-    assert!(slow < 0.5 && farm.told(0) > 0.65, "{slow} then {}", farm.told(0));
+    // The mean of the two is told as it was configured, so a quarter is told as a half.
+    assert!(slow < 0.6 && farm.told(0) > 0.65, "{slow} then {}", farm.told(0));
 }
 
 #[test]

@@ -13,9 +13,14 @@ pub struct Tape {
     pub mean: f64,
     /// Client CPU of a job, seconds.
     pub client: f64,
+    /// Whether jobs were seen before. Predictions of others are all the same.
+    pub known: bool,
     /// Error of predictions: standard deviation of the logarithm.
     pub spread: f64,
 }
+
+/// How jobs differ: standard deviation of the logarithm of their work. It gives jobs of four to six seconds among 260 of 1.16.
+const JOBS_SPREAD: f64 = 0.6;
 
 impl Tape {
     /// Like the kernel's `net/`: 260 jobs of 302 CPU-s, of which make, sh and fixdep take 18 CPU-s on the client.
@@ -23,27 +28,37 @@ impl Tape {
         jobs: 260,
         mean: 1.16,
         client: 0.075,
+        known: true,
         spread: 0.2,
+    };
+    /// The same jobs for an agent that has never seen them, and knows no more than what one costs there in the mean.
+    pub const FIRST: Tape = Tape {
+        known: false,
+        spread: JOBS_SPREAD,
+        ..Tape::NET
     };
     /// The same sort of jobs, five times as many, with a build system that costs less.
     pub const LONG: Tape = Tape {
         jobs: 1300,
         mean: 1.16,
         client: 0.025,
+        known: true,
         spread: 0.2,
     };
 
     /// The build of this tape with `window` jobs at one time.
     pub fn build(&self, window: usize, seed: u64) -> Build {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        // Log-normal; a spread of 0.6 gives jobs of four to six seconds among 260 of 1.16.
-        let spread = 0.6;
-        let work: Vec<f64> = (0..self.jobs).map(|_| (spread * normal(&mut random)).exp()).collect();
+        let deviates = (0..self.jobs).map(|_| normal(&mut random));
+        let work: Vec<f64> = deviates.map(|deviate| (JOBS_SPREAD * deviate).exp()).collect();
         let scale = self.mean * self.jobs as f64 / work.iter().sum::<f64>();
         let work: Vec<f64> = work.into_iter().map(|work| work * scale).collect();
-        let error = |work: &f64| work * (self.spread * normal(&mut random)).exp();
+        let predicted = |work: &f64| match self.known {
+            true => work * (self.spread * normal(&mut random)).exp(),
+            false => scale,
+        };
         Build {
-            predicted: work.iter().map(error).collect(),
+            predicted: work.iter().map(predicted).collect(),
             work,
             spread: self.spread,
             window,
