@@ -224,8 +224,8 @@ impl CoordinatorLink {
 
     /// Asks for a place; `answer` is called once, unless the ticket is dropped before. It must not block.
     ///
-    /// Without a session it fails at once, except that the very first attempt to reach the coordinator is awaited for a
-    /// second.
+    /// Without a session it fails at once, except that the very first attempt to reach the coordinator is awaited for
+    /// some seconds.
     pub fn want(&self, wish: Wish, answer: impl FnOnce(Result<GrantHeld, WantError>) + Send + 'static) -> Ticket {
         let request = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
         let note = Note::Want(request, wish, Box::new(answer));

@@ -9,6 +9,8 @@ use self::farm::{ARM926, COMPILER, SecureFarm, has_compiler, said, wait_for};
 
 mod farm;
 mod links;
+mod long_link;
+mod network;
 
 #[test]
 fn members_join_by_tokens_compile_and_are_thrown_out() {

@@ -25,8 +25,9 @@ use crate::trust::credentials::Trust;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 /// How long wants wait for the first attempt: a coordinator that is there answers in milliseconds, and the first job
-/// of a build should not run locally for that.
-const FIRST_ATTEMPT_WAIT: Duration = Duration::from_secs(1);
+/// of a build should not run locally for that. On a long link it takes three round trips, of 200 ms and more, and a lost
+/// packet of the first ones another second.
+const FIRST_ATTEMPT_WAIT: Duration = Duration::from_secs(3);
 /// Time for the handshake after the connection stands.
 const WELCOME_WAIT: Duration = Duration::from_secs(5);
 /// Events that may wait for the coordinator, which takes them far faster than they arise; when it does not, the

@@ -1,14 +1,17 @@
-//! Hosts of their own, in network namespaces, and what happens when the links between them are slow or cut.
+//! What happens when the links between hosts are slow or cut, or lose some of what is sent.
 //!
-//! Needs root, `ip`, `tc`, `unshare` and `nsenter`; says so and passes where they are not to be had.
+//! Needs root, `ip`, `tc`, `unshare`, `nsenter` and `/dev/net/tun`; says so and passes where they are not to be had.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::farm::{ARM926, COMPILER, PATIENCE, SecureFarm, has_compiler, said, wait_for};
+use super::long_link::{Conditions, LongLink};
+use super::network::{Direction, Network, command_on, place};
 
 /// Compiles for some seconds.
 const LONG: &str = "#define F(n) int f##n(int *a, int b) { for (int i = 0; i < b; i++) for (int j = i; j < b; j++) \
@@ -17,132 +20,25 @@ const LONG: &str = "#define F(n) int f##n(int *a, int b) { for (int i = 0; i < b
     #define S(n) T(n##0) T(n##1) T(n##2) T(n##3) T(n##4) T(n##5) T(n##6) T(n##7)\nS(1) S(2) S(3) S(4)\n";
 const WORDS: [&str; 5] = ["-O3", "-c", "a.c", "-o", "a.o"];
 
-/// A hub, where coordinator and user are, and two nodes, each on a link of its own.
-struct Network {
-    /// One that holds each namespace: nothing is mounted for them, which other tests would see.
-    holders: Vec<Child>,
+/// A farm of these hosts, whose two workers are ready.
+fn farm_on(hosts: BTreeMap<String, String>) -> SecureFarm {
+    let (mut farm, token) = SecureFarm::on_hosts("8760 h", "0.0.0.0:7420", hosts);
+    farm.address = "10.213.1.1:7420".to_owned();
+    farm.user("boss").join(&token);
+    for (node, listen) in [("n1", "10.213.1.2:7431"), ("n2", "10.213.2.2:7431")] {
+        let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
+        let joined = farm.join_worker(node, &for_worker);
+        assert!(joined.status.success(), "{}", said(&joined));
+        farm.start_worker_at(node, listen);
+    }
+    farm.user("boss").must(&["toolchain", "push", ARM926]);
+    wait_for("two nodes", || ready(&farm));
+    farm
 }
 
-/// A command on a host.
-fn command_on(host: &Child, program: &str) -> Command {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", place(host))).arg(program);
-    command
-}
-
-/// Runs a command on a host.
-fn on(host: &Child, words: &str) -> bool {
-    let mut words = words.split(' ');
-    let mut command = command_on(host, words.next().unwrap_or_default());
-    command.args(words).output().is_ok_and(|output| output.status.success())
-}
-
-/// Where a host's namespace is.
-fn place(host: &Child) -> String {
-    format!("/proc/{}/ns/net", host.id())
-}
-
-impl Network {
-    /// `None` where namespaces cannot be made.
-    fn new() -> Option<Self> {
-        let mut network = Self { holders: Vec::new() };
-        for _ in 0..3 {
-            let mut command = Command::new("unshare");
-            command.args(["--net", "sh", "-c", "echo made; exec sleep 1000"]);
-            let Ok(mut holder) = command.stdout(Stdio::piped()).spawn() else {
-                break;
-            };
-            let mut line = String::new();
-            let read = BufReader::new(holder.stdout.as_mut().expect("piped")).read_line(&mut line);
-            network.holders.push(holder);
-            if read.is_err() || line != "made\n" {
-                break;
-            }
-        }
-        let made = network.holders.len() == 3 && network.holders.iter().all(|host| on(host, "ip link set lo up"));
-        let linked = made && (1..=2).all(|node| network.link(node));
-        if !linked {
-            println!("skipped: no network namespaces here");
-        }
-        linked.then_some(network)
-    }
-
-    fn link(&self, node: usize) -> bool {
-        let [hub, far] = [&self.holders[0], &self.holders[node]];
-        on(
-            hub,
-            &format!("ip link add l{node} type veth peer name hub0 netns {}", far.id()),
-        ) && on(hub, &format!("ip addr add 10.213.{node}.1/24 dev l{node}"))
-            && on(hub, &format!("ip link set l{node} up"))
-            && on(far, &format!("ip addr add 10.213.{node}.2/24 dev hub0"))
-            && on(far, "ip link set hub0 up")
-            && on(far, &format!("ip route add default via 10.213.{node}.1"))
-    }
-
-    fn hosts(&self) -> BTreeMap<String, String> {
-        let host = |name: &str, at: usize| (name.to_owned(), place(&self.holders[at]));
-        [host("coordinator", 0), host("boss", 0), host("n1", 1), host("n2", 2)].into()
-    }
-
-    /// Pulls a node's cable out, or puts it in again.
-    fn cable(&self, node: usize, state: &str) {
-        assert!(on(&self.holders[0], &format!("ip link set l{node} {state}")));
-    }
-
-    /// Loses all that goes to a node, or that comes from it, or no longer.
-    fn deaf(&self, node: usize, direction: Direction, what: &str) {
-        let done = match direction {
-            Direction::ToNode => on(
-                &self.holders[0],
-                &format!("ip route {what} blackhole 10.213.{node}.2/32"),
-            ),
-            Direction::FromNode => on(
-                &self.holders[node],
-                &format!("ip route {what} blackhole 10.213.{node}.1/32"),
-            ),
-        };
-        assert!(done, "{direction:?} {what}");
-    }
-
-    /// The two ends of a node's link.
-    fn ends(&self, node: usize) -> [(&Child, String); 2] {
-        [
-            (&self.holders[0], format!("l{node}")),
-            (&self.holders[node], "hub0".to_owned()),
-        ]
-    }
-
-    /// Makes a node's link as slow as this, both ways.
-    fn slow(&self, node: usize, rate: &str) -> bool {
-        let slowed = |(host, device): &(&Child, String)| {
-            on(
-                host,
-                &format!("tc qdisc replace dev {device} root tbf rate {rate} burst 16kb latency 400ms"),
-            )
-        };
-        self.ends(node).iter().all(slowed)
-    }
-
-    fn fast(&self, node: usize) {
-        for (host, device) in self.ends(node) {
-            on(host, &format!("tc qdisc del dev {device} root"));
-        }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for holder in &mut self.holders {
-            let _ = holder.kill();
-            let _ = holder.wait();
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Direction {
-    ToNode,
-    FromNode,
+fn ready(farm: &SecureFarm) -> bool {
+    let nodes = farm.user("boss").must(&["nodes", "--json"]);
+    nodes.matches("\"ready\"").count() == 2 && nodes.matches("\"installed\"").count() == 2
 }
 
 #[test]
@@ -153,16 +49,7 @@ fn cut_and_slow_links_cost_time_and_nothing_else() {
     }
     // Dropped last: the farm's processes are in it.
     let Some(network) = Network::new() else { return };
-    let (mut farm, token) = SecureFarm::on_hosts("8760 h", "0.0.0.0:7420", network.hosts());
-    farm.address = "10.213.1.1:7420".to_owned();
-    farm.user("boss").join(&token);
-    for (node, listen) in [("n1", "10.213.1.2:7431"), ("n2", "10.213.2.2:7431")] {
-        let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
-        let joined = farm.join_worker(node, &for_worker);
-        assert!(joined.status.success(), "{}", said(&joined));
-        farm.start_worker_at(node, listen);
-    }
-    farm.user("boss").must(&["toolchain", "push", ARM926]);
+    let farm = farm_on(network.hosts());
     farm.write("a.c", LONG);
     let local = Command::new(COMPILER)
         .args(WORDS)
@@ -172,12 +59,6 @@ fn cut_and_slow_links_cost_time_and_nothing_else() {
     let expected = fs::read(farm.path("src/a.o")).expect("made");
     fs::create_dir_all(farm.path("boss/.config/rdcc")).expect("created");
     fs::write(farm.path("boss/.config/rdcc/config.toml"), "local_share = false\n").expect("written");
-    let ready = |farm: &SecureFarm| {
-        let nodes = farm.user("boss").must(&["nodes", "--json"]);
-        nodes.matches("\"ready\"").count() == 2 && nodes.matches("\"installed\"").count() == 2
-    };
-    wait_for("two nodes", || ready(&farm));
-
     /// What is done to the node that has the job.
     type Harm<'a> = (&'a str, Box<dyn Fn(usize) + 'a>, Box<dyn Fn(usize) + 'a>);
     let harms: [Harm<'_>; 3] = [
@@ -239,6 +120,110 @@ fn cut_and_slow_links_cost_time_and_nothing_else() {
     let stats = farm.user("boss").must(&["stats"]);
     assert!(stats.contains("failed     0"), "{stats}");
     println!("{stats}");
+}
+
+/// Units of the build over a long link, and how many are compiled at once.
+const UNITS: usize = 36;
+const AT_ONCE: usize = 8;
+/// A path on which the first session alone takes more than a second.
+const FAR: Conditions = Conditions {
+    delay: Duration::from_millis(200),
+    lost_percent: 0,
+};
+/// A path to another continent, on a bad day.
+const LOSSY: Conditions = Conditions {
+    delay: Duration::from_millis(100),
+    lost_percent: 5,
+};
+
+fn unit_words(unit: usize) -> [String; 5] {
+    ["-O2", "-c", &format!("u{unit}.c"), "-o", &format!("u{unit}.o")].map(str::to_owned)
+}
+
+/// Compiles all units on the builder. Returns how many of them ran on workers, and how many here for a reason that counts.
+fn build(farm: &SecureFarm) -> (u64, u64) {
+    let began = Instant::now();
+    let next = AtomicUsize::new(0);
+    let compile_some = || {
+        while let Some(unit) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|unit| *unit < UNITS) {
+            let mut command = farm.user("pc").command();
+            command.args(["--toolchain", "arm926", COMPILER]).args(unit_words(unit));
+            let compiled = command.output().expect("runs");
+            assert!(compiled.status.success(), "unit {unit}: {}", said(&compiled));
+        }
+    };
+    std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(compile_some))));
+    let stats = farm.user("pc").must(&["stats", "--json", "--zero"]);
+    let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
+    let reasons = stats["local_by_reason"].as_object().expect("a table");
+    let here = reasons.values().filter_map(serde_json::Value::as_u64).sum();
+    let remote = stats["remote"].as_u64().expect("a number");
+    println!("{:.1?}: {remote} on workers, here {reasons:?}", began.elapsed());
+    (remote, here)
+}
+
+#[test]
+fn long_and_lossy_link_costs_time_and_nothing_else() {
+    if !has_compiler() || !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root and {COMPILER}");
+        return;
+    }
+    let Some(mut network) = Network::new() else { return };
+    assert!(network.add_host(), "one more of them");
+    let link = match LongLink::between(&network.holders[0], &network.holders[3]) {
+        Ok(link) => link,
+        Err(error) => {
+            println!("skipped: no TUN devices here: {error}");
+            return;
+        }
+    };
+    let mut hosts = network.hosts();
+    hosts.insert("pc".to_owned(), place(&network.holders[3]));
+    let farm = farm_on(hosts);
+    let for_client = farm.user("boss").must(&["token", "create", "--role", "client"]);
+    farm.write(
+        "shared.h",
+        "static inline int mix(int a, int b) { return a * 31 ^ b; }\n",
+    );
+    let object = |unit: usize| fs::read(farm.path(&format!("src/u{unit}.o"))).expect("made");
+    let compile_here = |unit: usize| {
+        let text = format!("#include \"shared.h\"\nint u{unit}(int *a) {{ return mix(a[{unit}], {unit}); }}\n");
+        farm.write(&format!("u{unit}.c"), &text);
+        let mut local = Command::new(COMPILER);
+        let local = local.args(unit_words(unit)).current_dir(farm.path("src")).status();
+        assert!(local.is_ok_and(|status| status.success()));
+        object(unit)
+    };
+    let expected: Vec<Vec<u8>> = (0..UNITS).map(compile_here).collect();
+    let right_bits = || {
+        assert!((0..UNITS).all(|unit| object(unit) == expected[unit]));
+        (0..UNITS).for_each(|unit| fs::remove_file(farm.path(&format!("src/u{unit}.o"))).expect("there"));
+    };
+    right_bits();
+
+    // The builder meets the farm over this link, and does not take a slow answer for none.
+    link.set(FAR);
+    farm.user("pc").join(&for_client);
+    fs::create_dir_all(farm.path("pc/.config/rdcc")).expect("created");
+    fs::write(farm.path("pc/.config/rdcc/config.toml"), "local_share = false\n").expect("written");
+    farm.write("a.c", "int a;\n");
+    let first = farm.user("pc").compile();
+    assert!(first.status.success(), "{}", said(&first));
+    farm.user("pc").must(&["stats", "--zero"]);
+
+    link.set(LOSSY);
+    let (carried, lost) = link.traffic();
+    assert!(carried > 0 && lost == 0);
+    let (remote, here) = build(&farm);
+    println!("packets carried and lost: {:?}", link.traffic());
+    right_bits();
+    assert!(link.traffic().1 > 0, "something was lost");
+    assert!(remote + here == UNITS as u64 && remote > here, "{remote} + {here}");
+
+    link.set(Conditions::FINE);
+    let again = build(&farm);
+    right_bits();
+    assert_eq!(again, (UNITS as u64, 0), "all are remote again");
 }
 
 #[test]
