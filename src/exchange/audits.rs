@@ -114,10 +114,15 @@ impl Audits {
                 ..
             } => {
                 node.wrong += 1;
+                // A clock that was set back says nothing of what came before what: then all that the node made counts.
+                let was_set_back = node.good_unix_ms.max(*made_unix_ms) > *found_unix_ms;
                 let finding = Finding {
                     node: name.clone(),
-                    since_unix_ms: node.good_unix_ms.min(*made_unix_ms),
-                    found_unix_ms: *found_unix_ms,
+                    since_unix_ms: match was_set_back {
+                        true => 0,
+                        false => node.good_unix_ms.min(*made_unix_ms),
+                    },
+                    found_unix_ms: node.good_unix_ms.max(*made_unix_ms).max(*found_unix_ms),
                     what: what.clone(),
                 };
                 if self.findings.len() >= FINDINGS_MAX {
@@ -238,6 +243,20 @@ mod tests {
         };
         assert_eq!((finding.since_unix_ms, finding.found_unix_ms), (300, 700));
         assert_eq!(files, &[PathBuf::from("found"), PathBuf::from("suspect")]);
+    }
+
+    #[test]
+    fn all_that_a_wrong_node_made_is_suspect_when_the_clock_was_set_back() {
+        let mut audits = Audits::default();
+        for note in [good("bad", 300), good("bad", 86_700), wrong("bad", 650, 700)] {
+            audits.note(&note);
+        }
+        let mut suspects = audits.suspects();
+        for (ended, output) in [(299, "before"), (86_650, "ahead"), (600, "after")] {
+            suspects.see(job(Some("bad"), ended, output));
+        }
+        let found = suspects.finish();
+        assert_eq!(found[0].files, ["after", "ahead", "before"].map(PathBuf::from));
     }
 
     #[test]
