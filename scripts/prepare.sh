@@ -45,6 +45,7 @@ packages() {
 	wanted setpriv util-linux
 	wanted ccache ccache
 	wanted ip iproute2
+	wanted "$(echo /usr/lib/*/faketime/libfaketimeMT.so.1)" libfaketime
 	[ "$1" = test ] && return 0
 	wanted qemu-arm qemu-user
 	wanted bzip2 bzip2

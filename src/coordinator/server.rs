@@ -7,7 +7,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::driver::{self, Catalogue, DriverHandle};
 use super::enrolment_service::EnrolmentService;
 use super::events::{Event, HostKind, StandIn, StandIns};
-use super::farm::{AuditLog, Farm, FarmError};
+use super::farm::{AuditLog, Farm, FarmError, now_unix_s};
 use super::guard_service::GuardLayer;
 use super::kept_files::KeptFiles;
 use super::registry::{Registry, RegistryError};
@@ -39,6 +39,8 @@ const INSECURE: &str =
 const ENROLMENT_BYTES_MAX: usize = 64 << 10;
 /// Certificates are not renewed more often than this, however short their lives.
 const RENEWAL_LEAST: Duration = Duration::from_millis(500);
+/// How often the clock is looked at, which somebody may set: nobody gets in with a certificate that has ended by it.
+const RENEWAL_LOOK: Duration = Duration::from_secs(10);
 
 /// A coordinator that cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -185,10 +187,18 @@ fn guard(settings: &Settings, farm: Option<&Arc<Farm>>, tasks: &Tasks) -> Result
     Ok(Guard::Farm(server))
 }
 
-/// Gives the server a new certificate whenever half of the present one's time is over.
+/// Gives the server a new certificate whenever half of the present one's time is over, by whichever clock says so first:
+/// one that was signed before a clock was set forward ends before its time.
 async fn renew_regularly(farm: Arc<Farm>, server: Arc<Server>, valid: Duration) {
+    let half = valid / 2;
+    let (mut signed, mut signed_unix_s) = (Instant::now(), now_unix_s());
     loop {
-        tokio::time::sleep((valid / 2).max(RENEWAL_LEAST)).await;
+        let left = half.saturating_sub(signed.elapsed());
+        tokio::time::sleep(left.clamp(RENEWAL_LEAST, RENEWAL_LOOK)).await;
+        if signed.elapsed() < half && now_unix_s().saturating_sub(signed_unix_s) < half.as_secs() {
+            continue;
+        }
+        (signed, signed_unix_s) = (Instant::now(), now_unix_s());
         if let Err(error) = farm.renew_server(&server) {
             tracing::error!(%error, "the coordinator's certificate is not renewed");
         }

@@ -15,6 +15,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use super::identity::{Identity, Role};
 use crate::ids::Name;
 use crate::runtime::channel;
+use crate::runtime::clock::unix_ms;
 
 /// The file's name within its directory.
 const FILE: &str = "member.json";
@@ -144,17 +145,33 @@ impl Credentials {
 
     /// Returns how long it is until a new certificate is wanted.
     ///
-    /// `held` is for how long this process has had this one, if it got it itself. That counts where the clock cannot be right,
-    /// being behind the signature; without it nobody knows how old the certificate is, and a new one is wanted at once.
-    fn due_in(&self, now_unix_s: u64, held: Option<Duration>) -> Duration {
+    /// One that this process got itself is as old as that is long ago; what the coordinator's clock said then may differ by
+    /// any amount. Of one that was kept from before nobody knows the age when the clock is behind its signature, and a new
+    /// one is wanted at once.
+    fn due_in(&self, now_unix_s: u64, got: Option<Got>) -> Duration {
         let whole = self.expires_unix_s.saturating_sub(self.signed_unix_s);
         let good_for = Duration::from_secs((whole as f64 * RENEWED_AT_PART) as u64);
-        let age = match now_unix_s.saturating_add(CLOCKS_DIFFER_S) < self.signed_unix_s {
-            true => held.unwrap_or(good_for),
-            false => Duration::from_secs(now_unix_s.saturating_sub(self.signed_unix_s)),
+        let since_signed_s = now_unix_s.saturating_sub(self.signed_unix_s);
+        let age = match got {
+            // The wall clock counts while the machine sleeps, the other one goes on when somebody sets it. One that is set
+            // forward by years is no reason either, when the signature is young.
+            Some(got) => got.ago.max(Duration::from_secs(
+                now_unix_s.saturating_sub(got.at_unix_s).min(since_signed_s),
+            )),
+            None if now_unix_s.saturating_add(CLOCKS_DIFFER_S) < self.signed_unix_s => good_for,
+            None => Duration::from_secs(since_signed_s),
         };
         good_for.saturating_sub(age)
     }
+}
+
+/// When this process got a certificate.
+#[derive(Debug, Clone, Copy)]
+struct Got {
+    /// By a clock that is never set.
+    ago: Duration,
+    /// By the one on the wall.
+    at_unix_s: u64,
 }
 
 /// Writes a file that only its owner may read, mode 0600, in place of what was there; and its directory, mode 0700.
@@ -192,8 +209,8 @@ pub struct Kept {
 #[derive(Debug, Clone)]
 struct Present {
     credentials: Arc<Credentials>,
-    /// When this process got them, if it did.
-    got: Option<Instant>,
+    /// When this process got them, by both clocks, if it did.
+    got: Option<(Instant, u64)>,
 }
 
 impl Kept {
@@ -216,7 +233,11 @@ impl Kept {
     /// Returns how long it is until new ones are wanted.
     pub fn due_in(&self, now_unix_s: u64) -> Duration {
         let Present { credentials, got } = self.present();
-        credentials.due_in(now_unix_s, got.map(|got| got.elapsed()))
+        let got = got.map(|(at, at_unix_s)| Got {
+            ago: at.elapsed(),
+            at_unix_s,
+        });
+        credentials.due_in(now_unix_s, got)
     }
 
     fn present(&self) -> Present {
@@ -228,7 +249,7 @@ impl Kept {
         credentials.save(&self.directory)?;
         *self.present.write().unwrap_or_else(PoisonError::into_inner) = Present {
             credentials: Arc::new(credentials),
-            got: Some(Instant::now()),
+            got: Some((Instant::now(), unix_ms() / 1000)),
         };
         Ok(())
     }
@@ -338,13 +359,46 @@ mod tests {
             ..credentials()
         };
         assert_eq!(kept.due_in(100, None), Duration::ZERO, "a board in 1970");
-        for (held_s, left) in [(0, 2000), (1500, 500), (9000, 0)] {
-            let held = Some(Duration::from_secs(held_s));
-            assert_eq!(kept.due_in(100, held), Duration::from_secs(left), "{held_s}");
+        let due_in = |now_unix_s, ago_s, at_unix_s| {
+            let ago = Duration::from_secs(ago_s);
+            kept.due_in(now_unix_s, Some(Got { ago, at_unix_s })).as_secs()
+        };
+        for (ago_s, left) in [(0, 2000), (1500, 500), (9000, 0)] {
+            assert_eq!(due_in(100 + ago_s, ago_s, 100), left, "{ago_s}");
         }
-        // Once it is set right, it counts.
-        let set_right = kept.due_in(1_800_001_000, Some(Duration::from_secs(1990)));
-        assert_eq!(set_right, Duration::from_secs(1000));
+        assert_eq!(due_in(1_800_001_000, 900, 100), 1000, "set right meanwhile");
+    }
+
+    #[test]
+    fn clocks_that_jump_or_differ_renew_once_and_not_for_ever() {
+        const DAY: u64 = 86_400;
+        let kept = Credentials {
+            signed_unix_s: 100 * DAY,
+            expires_unix_s: 100 * DAY + 30 * 3600,
+            ..credentials()
+        };
+        let good_for = 20 * 3600;
+        for (what, now, ago_s, at, left) in [
+            ("got a minute ago", 100 * DAY + 60, 60, 100 * DAY, good_for - 60),
+            ("a day forward since", 101 * DAY + 60, 60, 100 * DAY, 0),
+            ("a day back since", 99 * DAY + 60, 60, 100 * DAY, good_for - 60),
+            (
+                "got while a day ahead of the coordinator",
+                101 * DAY + 60,
+                60,
+                101 * DAY,
+                good_for - 60,
+            ),
+            ("and put right since", 100 * DAY + 60, 60, 101 * DAY, good_for - 60),
+            ("got while a day behind it", 99 * DAY + 60, 60, 99 * DAY, good_for - 60),
+            ("slept for a day", 101 * DAY, 60, 100 * DAY, 0),
+        ] {
+            let got = Got {
+                ago: Duration::from_secs(ago_s),
+                at_unix_s: at,
+            };
+            assert_eq!(kept.due_in(now, Some(got)), Duration::from_secs(left), "{what}");
+        }
     }
 
     #[test]

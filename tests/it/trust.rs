@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use self::farm::{ARM926, COMPILER, SecureFarm, has_compiler, said, wait_for};
 
+mod clocks;
 mod farm;
 mod links;
 mod long_link;

@@ -139,6 +139,8 @@ const TICK_NS: i64 = 50_000_000;
 const COARSE_TICK_NS: i64 = 2_500_000_000;
 
 /// Says whether something last changed at `changed_ns` may change again, after `looked_ns`, without the time showing it.
+///
+/// When the clock was set back, all that lies in its future may: that is read each time until the clock has caught up.
 fn is_too_recent(changed_ns: i64, looked_ns: i64) -> bool {
     let coarse = changed_ns % 1_000_000_000 == 0;
     let tick = if coarse { COARSE_TICK_NS } else { TICK_NS };

@@ -107,12 +107,8 @@ impl SecureFarm {
 
     /// Starts a daemon, and returns its first line.
     pub fn start(&mut self, name: &str, mut command: Command) -> String {
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path(&format!("{name}.log")))
-            .expect("opened");
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("starts");
+        let command = command.stdout(Stdio::piped()).stderr(self.open_log(name));
+        let mut child = command.spawn().expect("starts");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("piped"))
             .read_line(&mut line)
@@ -122,7 +118,21 @@ impl SecureFarm {
         line.trim().to_owned()
     }
 
-    pub fn kill(&mut self, name: &str) {
+    /// Starts the agent of `user` by a command that stays in the foreground, and waits until it can be spoken to.
+    pub fn start_agent(&mut self, user: &'static str, mut command: Command) {
+        let agent = command
+            .stdout(Stdio::null())
+            .stderr(self.open_log(&format!("{user}-agent")));
+        let agent = agent.spawn().expect("starts");
+        self.daemons.push((format!("{user}-agent"), agent));
+        wait_for("the agent", || {
+            let status = self.user(user).must(&["status", "--json"]);
+            serde_json::from_str::<serde_json::Value>(&status).expect("JSON")["agent"]["pid"].is_u64()
+        });
+    }
+
+    /// Kills a daemon, and returns which process it was.
+    pub fn kill(&mut self, name: &str) -> u32 {
         let at = self
             .daemons
             .iter()
@@ -131,6 +141,13 @@ impl SecureFarm {
         let (_, mut child) = self.daemons.remove(at);
         let _ = child.kill();
         let _ = child.wait();
+        child.id()
+    }
+
+    fn open_log(&self, name: &str) -> fs::File {
+        let mut options = fs::File::options();
+        let log = options.create(true).append(true);
+        log.open(self.path(&format!("{name}.log"))).expect("opened")
     }
 
     pub fn log(&self, name: &str) -> String {
