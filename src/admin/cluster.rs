@@ -109,9 +109,9 @@ pub struct Job {
     pub node: String,
     /// The agent's machine.
     pub host: String,
-    /// The toolchain.
-    #[serde(serialize_with = "as_text")]
-    pub toolchain: ToolchainId,
+    /// The toolchain; unknown while only the node has told of the job, after a session with it was lost.
+    #[serde(serialize_with = "as_text_or_null")]
+    pub toolchain: Option<ToolchainId>,
     /// Since it got the slot, milliseconds.
     pub age_ms: u64,
 }
@@ -146,6 +146,13 @@ pub struct Toolchain {
 
 fn as_text<S: serde::Serializer>(toolchain: &ToolchainId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(toolchain)
+}
+
+fn as_text_or_null<S: serde::Serializer>(toolchain: &Option<ToolchainId>, serializer: S) -> Result<S::Ok, S::Error> {
+    match toolchain {
+        Some(toolchain) => as_text(toolchain, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Cluster {

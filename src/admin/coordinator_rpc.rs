@@ -373,7 +373,10 @@ fn job(job: wire::RunningJob) -> Result<Job, WireError> {
         grant: job.grant,
         node: job.worker,
         host: job.host,
-        toolchain: toolchain_from_wire(&job.toolchain)?,
+        toolchain: match job.toolchain.is_empty() {
+            true => None,
+            false => Some(toolchain_from_wire(&job.toolchain)?),
+        },
         age_ms: job.age_ms,
     })
 }
@@ -401,4 +404,27 @@ fn toolchain_summary(summary: wire::ToolchainSummary) -> Result<Toolchain, WireE
         pushed_unix_ms: summary.pushed_unix_ms,
         certification: summary.certification,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn job_that_only_its_node_tells_of_has_no_toolchain_and_hides_nothing_else() {
+        let told = |toolchain: &[u8]| wire::StatusReply {
+            jobs: vec![wire::RunningJob {
+                grant: 7,
+                worker: "n1".to_owned(),
+                toolchain: toolchain.to_vec(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let toolchain = |told| cluster_from_wire(told).map(|cluster| cluster.jobs[0].toolchain);
+        assert_eq!(toolchain(told(&[])), Ok(None));
+        let known = ToolchainId(Digest::of(b"t"));
+        assert_eq!(toolchain(told(known.0.as_bytes())), Ok(Some(known)));
+        assert!(toolchain(told(&[1, 2])).is_err());
+    }
 }

@@ -154,7 +154,8 @@ pub(super) fn jobs(cluster: Option<&Cluster>, names: &Names, agent: Option<&Agen
                 job.grant.to_string(),
                 job.node.clone(),
                 job.host.clone(),
-                names.of(job.toolchain),
+                job.toolchain
+                    .map_or_else(|| "?".to_owned(), |toolchain| names.of(toolchain)),
                 span(job.age_ms),
             ]);
         }
@@ -222,7 +223,7 @@ mod tests {
                 grant: 7,
                 node: "n1".into(),
                 host: "pc".into(),
-                toolchain,
+                toolchain: Some(toolchain),
                 age_ms: 1500,
             }],
         }
