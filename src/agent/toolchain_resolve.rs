@@ -24,15 +24,16 @@ use crate::ids::{Name, ToolchainId};
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::capture::{CaptureError, Captured, Surroundings, find};
 use crate::toolchains::captured::{CapturedError, KeyStamps, load_or_capture};
-use crate::toolchains::defaults::left_open;
 use crate::toolchains::definition::{Definition, Language};
 use crate::toolchains::host::Host;
 
 mod definitions;
+mod own_words;
 #[cfg(test)]
 mod tests;
 
 pub use definitions::Definitions;
+use own_words::own_words;
 
 /// Captured toolchains kept in memory; a build uses one or two, each some megabytes.
 const LOADED_MAX: usize = 16;
@@ -336,10 +337,13 @@ impl Toolchains {
             }
             Compiler::At(path) => {
                 let real = fs::canonicalize(path).ok();
+                // A compiler that has to be told to be this toolchain's is another by itself.
+                let is_by_itself = loaded.captured.manifest.defaults().is_empty();
                 let ours = loaded
                     .real_compilers
                     .iter()
-                    .find(|(_, compiler)| Some(compiler) == real.as_ref());
+                    .find(|(_, compiler)| Some(compiler) == real.as_ref())
+                    .filter(|_| is_by_itself);
                 match ours {
                     Some((language, _)) => Ok(Resolved {
                         toolchain: loaded.clone(),
@@ -351,7 +355,12 @@ impl Toolchains {
                         let message = format!("`{}` is not the compiler of toolchain `{name}`", path.display());
                         let mut unresolved = Unresolved::new(Reason::CompilerNotInToolchain, message);
                         unresolved.program = Some(path.clone());
-                        unresolved.hint = Some(format!("see `rdcc toolchain show {name}`"));
+                        unresolved.hint = Some(match is_by_itself {
+                            true => format!("see `rdcc toolchain show {name}`"),
+                            false => format!(
+                                "here it needs options: leave the compiler out, as in `rdcc --toolchain {name}`"
+                            ),
+                        });
                         Err(unresolved)
                     }
                 }
@@ -420,12 +429,6 @@ fn language_of(driver: Driver) -> Language {
         Driver::C => Language::C,
         Driver::Cxx => Language::Cxx,
     }
-}
-
-/// Returns what stands in front of a command's own words.
-fn own_words(definition: &Definition, defaults: &[String], request: &CompileRequest) -> Vec<OsString> {
-    let flags = definition.flags.iter().map(OsString::from);
-    flags.chain(left_open(defaults, &request.argv)).collect()
 }
 
 fn split_path(path: &OsStr) -> Vec<PathBuf> {

@@ -44,6 +44,7 @@ pub use preprocessed::{NotExact, exactness, local_preprocess, remote_compile, te
 pub use probe::is_probe;
 pub use quick::quick_local;
 pub use reason::LocalReason;
+pub use response_file::{Expanded, ResponseFileError, expand as expand_response_files};
 pub use rewrite::with_full_dependencies;
 pub use survey::Stage;
 pub use variant::{OwnOnly, VariantNames, profile_words, variant_exactness, variant_words};

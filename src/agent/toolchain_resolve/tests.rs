@@ -132,6 +132,22 @@ async fn another_compiler_is_refused_and_stays_usable_here() {
 }
 
 #[tokio::test]
+async fn compiler_that_has_to_be_told_to_be_the_toolchains_is_another_when_it_is_named() {
+    let world = World::new();
+    let host = Host::current();
+    let file = format!(
+        "name = \"x\"\ntarget = \"arm-linux-gnueabi\"\n\n[[variant]]\nhost = \"{host}\"\ncompilers.c = \"x-gcc\"\ndefaults = [\"-marm\"]\n"
+    );
+    world.write("x.toml", &file);
+    let resolved = world.resolve(Some("x"), OWN).await.unwrap();
+    assert_eq!(resolved.flags, ["-marm"]);
+    let named = Compiler::At(world.sdk.path("bin/x-gcc"));
+    let refused = world.resolve(Some("x"), named).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::CompilerNotInToolchain);
+    assert!(refused.hint.unwrap().contains("leave the compiler out"));
+}
+
+#[tokio::test]
 async fn changed_compiler_is_another_toolchain_at_once() {
     let world = World::new();
     world.write("x.toml", FILE);
