@@ -8,7 +8,7 @@ mod bouts;
 
 use bouts::{Build, Node, Ours, Outcome, Rival, Rule, Tape, bound, clusters, restart, run};
 
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 40;
 
 type Cluster = fn() -> Vec<Node>;
 

@@ -24,7 +24,7 @@ struct Kind {
 
 const SPEEDS: Kind = Kind {
     file: "speeds",
-    seal: "rdcc speeds 1",
+    seal: "rdcc speeds 2",
     bytes_max: kept_speeds::BYTES_MAX,
     what: "how fast nodes are",
 };

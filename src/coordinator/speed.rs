@@ -48,6 +48,11 @@ const BAND_VARIANCE: f64 = 0.01;
 const IDLE_GAIN: f64 = 0.06;
 /// Uncertainty of how much faster some of a worker's cores are than others, which was configured or measured.
 const CORES_VARIANCE: f64 = 0.1;
+/// Weight of the newest lesson in the mean over lessons of how far levels are from what was configured, and what of that
+/// mean is given to the bias at each lesson.
+const ANCHOR_WEIGHT: f64 = 1.0 / 64.0;
+/// How far a level may get from what was configured, in logarithm: a hundred times. What says more than that is mistaken.
+const LEVEL_AWAY: f64 = 4.6;
 /// Bounds of everything: a millionth of a reference core to a million of them.
 const LOG_BOUND: f64 = 14.0;
 
@@ -87,6 +92,8 @@ impl Estimate {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Pace {
     bias: Estimate,
+    /// Mean, over the last lessons, of how far their workers' levels are from what was configured.
+    away: f64,
     /// Sum over all slots of how far levels are from the configured powers, and the number of slots.
     excess: f64,
     slots: f64,
@@ -99,6 +106,7 @@ impl Default for Pace {
                 mean: 0.0,
                 variance: BIAS_VARIANCE,
             },
+            away: 0.0,
             excess: 0.0,
             slots: 0.0,
         }
@@ -357,6 +365,7 @@ impl Speed {
             learned.variance = learned.variance.max(step / 10.0).min(CORES_VARIANCE);
         }
         self.move_level(pace, surprise, total);
+        self.anchor(pace);
         self.jobs = self.jobs.saturating_add(1);
         self.usual += (self.level.mean - self.usual) / f64::from(self.jobs.min(30));
         self.heard = now;
@@ -392,13 +401,32 @@ impl Speed {
         true
     }
 
+    /// Gives the bias what the levels of those that work have in common.
+    ///
+    /// A step of their levels up and of the bias down changes no expectation of theirs, so nothing they do would ever take
+    /// it back; and workers that have no jobs just then would not go along: they would seem ever slower, and get none because
+    /// of that.
+    fn anchor(&mut self, pace: &mut Pace) {
+        pace.away += ANCHOR_WEIGHT * (self.level.mean - self.configured - pace.away);
+        let common = ANCHOR_WEIGHT * pace.away;
+        pace.bias.mean = (pace.bias.mean + common).clamp(-LOG_BOUND, LOG_BOUND);
+        self.set_level(pace, self.level.mean - common);
+    }
+
     fn wander(&mut self) {
         self.level.variance = (self.level.variance + LEVEL_WANDER).min(1.0);
     }
 
     fn move_level(&mut self, pace: &mut Pace, surprise: f64, total: f64) {
+        let mut level = self.level;
+        level.correct(surprise, total);
+        self.level.variance = level.variance;
+        self.set_level(pace, level.mean);
+    }
+
+    fn set_level(&mut self, pace: &mut Pace, mean: f64) {
         let before = self.level.mean;
-        self.level.correct(surprise, total);
+        self.level.mean = mean.clamp(self.configured - LEVEL_AWAY, self.configured + LEVEL_AWAY);
         self.note_level();
         pace.excess += f64::from(self.slots) * (self.level.mean - before);
     }

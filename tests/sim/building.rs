@@ -30,7 +30,7 @@ fn builds_end_near_the_bound() {
         ("equal", clusters::equal(), Tape::NET, 1.15),
         ("mixed", clusters::mixed(), Tape::NET, 1.22),
         ("equal, first", clusters::equal(), Tape::FIRST, 1.18),
-        ("mixed, first", clusters::mixed(), Tape::FIRST, 1.4),
+        ("mixed, first", clusters::mixed(), Tape::FIRST, 1.5),
         ("mixed, long", clusters::mixed(), Tape::LONG, 1.12),
         ("big.LITTLE", clusters::big_little(), Tape::NET, 1.25),
         ("large", clusters::large(), Tape::LONG, 1.35),

@@ -130,6 +130,33 @@ fn guesses_that_are_far_off_make_no_difference_between_equal_workers() {
 }
 
 #[test]
+fn any_number_of_jobs_on_some_workers_leaves_the_others_as_fast_as_they_are() {
+    let mut farm = Farm::new(&[(1000, 1.0), (500, 0.5), (250, 0.25)]);
+    for _ in 0..30 {
+        (0..3).for_each(|worker| farm.run(worker, 0.3, 1.0));
+    }
+    // As agents do: what a source costs is the time it took, by the power that was told; every tenth job is held up.
+    let mut known = [1.0; 64];
+    for job in 0..20_000_usize {
+        let worker = usize::from(job % 16 == 0);
+        let power = farm.told(worker);
+        let (real, speed) = &mut farm.workers[worker];
+        let time = (1.0 + (job * 7919 % 101) as f64 / 500.0) / *real;
+        let held_up = if job % 10 == 3 { 2.5 } else { 1.0 };
+        let lesson = Lesson {
+            work: Duration::from_secs_f64(known[job % 64]),
+            spread_milli: Some(200),
+            wall: Duration::from_secs_f64(time * held_up),
+            spot: spot(2),
+        };
+        speed.learn(&mut farm.pace, &lesson, at(job as u64));
+        known[job % 64] = time * power;
+    }
+    close(farm.told(2) / farm.told(0), 0.25, 0.5);
+    assert!(farm.pace.bias.mean.abs() < 2.0, "{:?}", farm.pace.bias);
+}
+
+#[test]
 fn job_that_should_have_ended_long_ago_slows_its_worker_while_it_runs() {
     let mut farm = Farm::new(&[(1000, 1.0), (1000, 1.0)]);
     for _ in 0..15 {
