@@ -70,8 +70,18 @@ struct Build {
     cpu_now: Option<(Duration, Instant)>,
     /// By worker and kind of slot.
     sites: BTreeMap<(String, Slot), Site>,
-    bytes_per_second: f64,
+    carried: BusiestSecond,
     around: Surroundings,
+}
+
+/// The second in which most was carried: a network that did that once can do it all the time.
+///
+/// A job's bytes count where the job ends, which makes that second busier than it was, and the bound lower.
+#[derive(Debug, Default)]
+struct BusiestSecond {
+    second: u64,
+    bytes: u64,
+    most: u64,
 }
 
 /// What jobs took at one place.
@@ -138,7 +148,7 @@ impl Builds {
                 cpu_at_begin: cpu,
                 cpu_now: None,
                 sites: BTreeMap::new(),
-                bytes_per_second: 0.0,
+                carried: BusiestSecond::default(),
                 around: Surroundings::default(),
             });
         }
@@ -201,9 +211,7 @@ impl Build {
             site.power = job.power;
             site.see_busy(now.checked_sub(run).unwrap_or(now), now);
             site.taken.add(job.spent);
-            if job.bytes > 1 << 20 && run > Duration::ZERO {
-                self.bytes_per_second = self.bytes_per_second.max(job.bytes as f64 / run.as_secs_f64());
-            }
+            self.carried.add(now.saturating_duration_since(self.began), job.bytes);
         } else {
             self.helped.add(job.spent);
         }
@@ -267,9 +275,25 @@ impl Build {
             slots: &slots,
             cores: own.cores,
             power_here: here_too.then_some(power_here),
-            bytes_per_second: Some(self.bytes_per_second).filter(|speed| *speed > 0.0),
+            network_us: micros(self.carried.least_time(self.sums.bytes)),
         });
         summary
+    }
+}
+
+impl BusiestSecond {
+    fn add(&mut self, since_begin: Duration, bytes: u64) {
+        if since_begin.as_secs() != self.second {
+            (self.second, self.bytes) = (since_begin.as_secs(), 0);
+        }
+        self.bytes += bytes;
+        self.most = self.most.max(self.bytes);
+    }
+
+    /// Returns the least time in which `bytes` were carried: the last second need not have been a whole one.
+    fn least_time(&self, bytes: u64) -> Duration {
+        let seconds = bytes.div_ceil(self.most.max(1));
+        Duration::from_secs(seconds.saturating_sub(1))
     }
 }
 
@@ -418,6 +442,20 @@ mod tests {
         };
         let told = after([job(0, 2.0), job(1, 0.5)], 0);
         assert_eq!(told.work_us, 2_500_000);
+    }
+
+    #[test]
+    fn network_is_said_to_take_no_longer_than_it_took() {
+        let mut carried = BusiestSecond::default();
+        assert_eq!(carried.least_time(0), Duration::ZERO);
+        // A megabyte at the beginning, and 50 kB in every half second of the ten that follow.
+        carried.add(Duration::from_millis(100), 1_000_000);
+        (2..22).for_each(|half| carried.add(Duration::from_millis(half * 500), 50_000));
+        assert_eq!(carried.least_time(2_000_000), Duration::from_secs(1));
+        // A link that is full all the time.
+        let mut full = BusiestSecond::default();
+        (0..100).for_each(|tenth| full.add(Duration::from_millis(tenth * 100), 1_000_000));
+        assert_eq!(full.least_time(100_000_000), Duration::from_secs(9));
     }
 
     #[test]

@@ -77,8 +77,8 @@ pub struct Means<'a> {
     pub cores: u32,
     /// Power of one of them; none where they are not among the slots.
     pub power_here: Option<f64>,
-    /// Bytes per second over the network, if known.
-    pub bytes_per_second: Option<f64>,
+    /// Least time that the network can have taken, microseconds.
+    pub network_us: u64,
 }
 
 impl BuildSummary {
@@ -99,7 +99,7 @@ impl BuildSummary {
             area_us: over(self.work_us as f64 + client * means.power_here.unwrap_or(0.0), all),
             longest_us: longest,
             client_us: over(client, f64::from(means.cores)),
-            network_us: over(self.bytes as f64 * 1e6, means.bytes_per_second.unwrap_or(0.0)),
+            network_us: means.network_us,
         };
         self.wall_over_bound_milli = match self.bound.greatest().1 {
             0 => 0,
@@ -157,7 +157,7 @@ mod tests {
             slots: &slots,
             cores: 2,
             power_here: Some(1.0),
-            bytes_per_second: Some(1e6),
+            network_us: 10_000_000,
         };
         let mut kernel = summary(302, 18, 20);
         kernel.set_bound(&means(&[6_000_000, 5_000_000]));
@@ -180,7 +180,7 @@ mod tests {
             slots: &[],
             cores: 0,
             power_here: Some(1.0),
-            bytes_per_second: None,
+            network_us: 0,
         });
         assert_eq!(nothing.wall_over_bound_milli, 0);
     }
@@ -193,7 +193,7 @@ mod tests {
             slots: &[1.0, 4.0],
             cores: 0,
             power_here: Some(1.0),
-            bytes_per_second: None,
+            network_us: 0,
         });
         // One after the other on the fast slot takes 4 s, and 3.2 s is what nobody can beat.
         assert_eq!(two.bound.longest_us, 3_200_000);
