@@ -153,12 +153,14 @@ on_node() {
 	in_group workers
 	within+=(unshare -u sh -c 'hostname "$0" && exec "$@"' "rn-$1-$2")
 }
-# farm_up POWER:SLOTS...: POWER in percent. The coordinator keeps the toolchain from one farm to the next. FARM_POWER overrides what the workers are configured with (1.0 for "wrong").
+# farm_up POWER:SLOTS...: POWER in percent. The coordinator keeps the toolchain from one farm to the next, and no speeds. FARM_POWER overrides what the workers are configured with (1.0 for "wrong").
 farm_up() {
 	local port spec
 	port=$(cluster_port)
 	export RDCC_COORDINATOR=http://127.0.0.1:$port RDCC_STATE_DIR=$RUN/agent
 	disk_up
+	# What it learned of nodes of these names was of other runs.
+	rm -f "$TOP/target/replay-coordinator/speeds"
 	in_group coordinator
 	cluster_start coordinator "listening on" "${within[@]}" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$port" \
 		--state-dir "$TOP/target/replay-coordinator"
