@@ -6,6 +6,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::compile::file_name;
+
 /// What a program called like a compiler does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -40,11 +42,7 @@ pub fn kind_of(program: &OsStr) -> Option<Kind> {
 
 /// Returns the part behind the last slash.
 pub fn base_name(program: &OsStr) -> &OsStr {
-    let bytes = program.as_bytes();
-    match bytes.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => OsStr::from_bytes(&bytes[slash + 1..]),
-        None => program,
-    }
+    OsStr::from_bytes(file_name::split_directories(program.as_bytes()).1)
 }
 
 fn without_version(name: &[u8]) -> &[u8] {

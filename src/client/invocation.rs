@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::compiler_name::{base_name, kind_of};
+use crate::compile::file_name::last_dot;
 use crate::exchange::{Complaint, Driver, Wish};
 use crate::ids::Name;
 
@@ -199,7 +200,7 @@ fn has_input_suffix(word: &OsStr) -> bool {
         b"o", b"a", b"so", b"lo", b"la", b"ld", b"lds", b"m", b"mm", b"f", b"F", b"f90", b"F90",
     ];
     let name = base_name(word).as_bytes();
-    match name.iter().rposition(|byte| *byte == b'.') {
+    match last_dot(name) {
         Some(dot) => SUFFIXES.contains(&&name[dot + 1..]),
         None => false,
     }

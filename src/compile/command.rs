@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use super::facts::Facts;
+use super::file_name::{last_dot, split_directories};
 use super::language::{Driver, Language};
 use super::options::{MacroAction, RequiredKind};
 use super::survey::Stage;
@@ -212,12 +213,8 @@ pub struct LexicalOptions {
 ///
 /// A name that begins with its only dot has no suffix to replace.
 pub(super) fn with_suffix(file: &OsStr, suffix: &str) -> PathBuf {
-    let bytes = file.as_bytes();
-    let name = match bytes.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => &bytes[at + 1..],
-        None => bytes,
-    };
-    let stem = match name.iter().rposition(|byte| *byte == b'.') {
+    let (_, name) = split_directories(file.as_bytes());
+    let stem = match last_dot(name) {
         Some(dot) if dot > 0 => &name[..dot],
         _ => name,
     };

@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use super::command::{DependencyKind, DependencyRequest, DependencyTarget, Phony, Quoting, with_suffix};
+use super::file_name::{last_dot, split_directories};
 use super::options::{self, DependencyOption, Role};
 use super::survey::Plan;
 
@@ -138,12 +139,9 @@ fn default_file(plan: &Plan<'_>) -> PathBuf {
         return with_suffix(plan.source, ".d");
     };
     let bytes = output.as_bytes();
-    let name = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let (_, name) = split_directories(bytes);
     // Unlike with sources, a leading dot counts as the start of a suffix.
-    let end = bytes[name..]
-        .iter()
-        .rposition(|byte| *byte == b'.')
-        .map_or(bytes.len(), |dot| name + dot);
+    let end = bytes.len() - last_dot(name).map_or(0, |dot| name.len() - dot);
     let mut file = bytes[..end].to_vec();
     file.extend_from_slice(b".d");
     PathBuf::from(OsString::from_vec(file))
@@ -151,10 +149,8 @@ fn default_file(plan: &Plan<'_>) -> PathBuf {
 
 /// The source's name without directories, its suffix replaced, whatever the stage.
 fn default_target(source: &OsStr) -> OsString {
-    let bytes = source.as_bytes();
-    let name = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-    let name = &bytes[name..];
-    let end = name.iter().rposition(|byte| *byte == b'.').unwrap_or(name.len());
+    let (_, name) = split_directories(source.as_bytes());
+    let end = last_dot(name).unwrap_or(name.len());
     let mut target = name[..end].to_vec();
     target.extend_from_slice(b".o");
     OsString::from_vec(target)

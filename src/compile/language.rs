@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use super::file_name::{last_dot, split_directories};
 use super::reason::LocalReason;
 
 /// Which driver was called: it decides what `.c`, `.h` and `.i` mean.
@@ -69,12 +70,8 @@ pub(super) enum FileKind {
 /// Tells what a file is that `-x` has not spoken about.
 pub(super) fn by_suffix(file: &OsStr, driver: Driver) -> FileKind {
     use FileKind::*;
-    let bytes = file.as_bytes();
-    let name = match bytes.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => &bytes[at + 1..],
-        None => bytes,
-    };
-    let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else {
+    let (_, name) = split_directories(file.as_bytes());
+    let Some(dot) = last_dot(name) else {
         return LinkerInput;
     };
     let cxx = driver == Driver::Cxx;

@@ -14,6 +14,7 @@ mod dep_file;
 mod dependencies;
 mod environment;
 mod facts;
+pub mod file_name;
 mod language;
 mod options;
 mod parse;

@@ -6,6 +6,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use super::file_name::split_directories;
+
 /// Stems of the sources that CMake's own modules write.
 const CMAKE_STEMS: [&[u8]; 12] = [
     b"CMakeCCompilerId",
@@ -24,11 +26,7 @@ const CMAKE_STEMS: [&[u8]; 12] = [
 
 /// Returns whether `path`, a source or an output, belongs to a test of autoconf, CMake or meson.
 pub fn is_probe(path: &OsStr) -> bool {
-    let bytes = path.as_bytes();
-    let (directories, name) = match bytes.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => (&bytes[..at], &bytes[at + 1..]),
-        None => (&b""[..], bytes),
-    };
+    let (directories, name) = split_directories(path.as_bytes());
     let stem = match name.iter().position(|byte| *byte == b'.') {
         Some(dot) => &name[..dot],
         None => name,
