@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::compile;
@@ -14,15 +13,14 @@ use crate::toolchains::definition::Definition;
 ///
 /// A response file's words count as the command's own. Where nobody knows what they are the command runs here anyhow.
 pub(super) fn own_words(definition: &Definition, defaults: &[String], request: &CompileRequest) -> Vec<OsString> {
-    let mut words = request.argv.clone();
-    if !defaults.is_empty() && words.iter().any(|word| word.as_bytes().starts_with(b"@")) {
-        let mut read = |file: &Path| fs::read(request.cwd.join(file));
-        if let Ok(expanded) = compile::expand_response_files(&words, &mut read) {
-            words = expanded.argv;
-        }
-    }
     let flags = definition.flags.iter().map(OsString::from);
-    flags.chain(left_open(defaults, &words)).collect()
+    if defaults.is_empty() {
+        return flags.collect();
+    }
+    let mut read = |file: &Path| fs::read(request.cwd.join(file));
+    let expanded = compile::expand_response_files(&request.argv, &mut read);
+    let words = expanded.as_ref().map_or(&request.argv, |expanded| &expanded.argv);
+    flags.chain(left_open(defaults, words)).collect()
 }
 
 #[cfg(test)]
