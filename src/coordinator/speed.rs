@@ -393,9 +393,7 @@ impl Speed {
             return false;
         }
         let step = away * (1.0 - 0.5_f64.powf(silent / REST_HALF_LIFE));
-        self.level.mean += step;
-        self.note_level();
-        pace.excess += f64::from(self.slots) * step;
+        self.set_level(pace, self.level.mean + step);
         self.level.variance = (self.level.variance + step * step).min(CONFIGURED_VARIANCE);
         self.heard = now;
         true

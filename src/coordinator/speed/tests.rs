@@ -186,13 +186,12 @@ fn worker_without_news_goes_back_to_what_is_usual() {
     }
     farm.workers[0].0 = 0.25;
     (0..4).for_each(|_| farm.run(0, 0.2, 1.0));
-    let slow = farm.told(0);
+    let slow = farm.told(0) / farm.told(1);
     let (_, speed) = &mut farm.workers[0];
     for seconds in 0..120 {
         speed.rest(&mut farm.pace, at(farm.jobs + seconds));
     }
-    // The mean of the two is told as it was configured, so a quarter is told as a half.
-    assert!(slow < 0.6 && farm.told(0) > 0.65, "{slow} then {}", farm.told(0));
+    assert!(slow < 0.5 && farm.told(0) > 0.65, "{slow} then {}", farm.told(0));
 }
 
 #[test]
