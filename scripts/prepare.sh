@@ -52,6 +52,7 @@ packages() {
 	wanted xz xz-utils
 	[ "$1" = demo ] && return 0
 	wanted bc bc
+	wanted mkfs.ext4 e2fsprogs
 	wanted bison bison
 	wanted flex flex
 	wanted distcc distcc

@@ -21,9 +21,7 @@ fn members_join_by_tokens_compile_and_are_thrown_out() {
     let (mut farm, token) = SecureFarm::new("8760 h");
     let joined = farm.user("boss").join(&token);
     assert!(joined.contains("as admin `boss`"), "{joined}");
-    let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
-    let joined = farm.join_worker("n1", &for_worker);
-    assert!(joined.status.success(), "{}", said(&joined));
+    farm.enrol_worker("n1");
     let key = fs::metadata(farm.path("n1/trust/member.json")).expect("kept");
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
     farm.start_worker("n1");
@@ -169,9 +167,7 @@ fn certificates_are_renewed_and_members_survive_restarts() {
     }
     let (mut farm, token) = SecureFarm::new("30 s");
     farm.user("boss").join(&token);
-    let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
-    let joined = farm.join_worker("n1", &for_worker);
-    assert!(joined.status.success(), "{}", said(&joined));
+    farm.enrol_worker("n1");
     farm.start_worker("n1");
     farm.user("boss").must(&["toolchain", "push", ARM926]);
     farm.write("a.c", "int a;\n");

@@ -127,9 +127,9 @@ impl Building {
             }
             let farm = self.farm();
             farm.write(&format!("u{unit}.h"), &format!("#define ROUND {round}\n"));
-            let mut command = farm.user("pc").command();
-            command.args(["--toolchain", "arm926", COMPILER]).args(words(&remote));
-            let compiled = command.env("RDCC_STRICT", "1").output().expect("runs");
+            let mut command = farm.user("pc").compiler();
+            let compiled = command.args(words(&remote)).env("RDCC_STRICT", "1").output();
+            let compiled = compiled.expect("runs");
             assert!(compiled.status.success(), "{}", said(&compiled));
             let mut command = Command::new(COMPILER);
             let here = command.args(words(&local)).current_dir(farm.path("src")).status();
@@ -185,11 +185,8 @@ fn builds_go_on_when_clocks_jump_by_a_day() {
     // A day is more than two thirds of this, so certificates are renewed for it, and less than all of it.
     let (mut farm, token) = SecureFarm::new("30 h");
     farm.user("boss").join(&token);
-    let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
-    let joined = farm.join_worker("n1", &for_worker);
-    assert!(joined.status.success(), "{}", said(&joined));
-    let for_client = farm.user("boss").must(&["token", "create", "--role", "client"]);
-    farm.user("pc").join(&for_client);
+    farm.enrol_worker("n1");
+    farm.user("pc").enrol();
     farm.write("a.c", "int a;\n");
     for unit in 0..AT_ONCE {
         farm.write(

@@ -172,6 +172,13 @@ impl SecureFarm {
             .expect("runs")
     }
 
+    /// Has a worker join by a token that the administrator makes for it.
+    pub fn enrol_worker(&self, name: &str) {
+        let token = self.user("boss").must(&["token", "create", "--role", "worker"]);
+        let joined = self.join_worker(name, &token);
+        assert!(joined.status.success(), "{}", said(&joined));
+    }
+
     /// Starts a worker that has joined; it finds its coordinator by itself.
     pub fn start_worker(&mut self, name: &str) {
         self.start_worker_at(name, "127.0.0.1:0");
@@ -267,9 +274,29 @@ impl User<'_> {
         self.must(&["join", &self.farm.address, token, "--name", self.name])
     }
 
-    pub fn compile(&self) -> Output {
+    /// Joins by a token that the administrator makes for a client.
+    pub fn enrol(&self) {
+        let token = self.farm.user("boss").must(&["token", "create", "--role", "client"]);
+        self.join(&token);
+    }
+
+    /// Compiles nothing by choice on this user's machine from now on.
+    pub fn leave_to_workers(&self) {
+        let directory = self.farm.path(self.name).join(".config/rdcc");
+        fs::create_dir_all(&directory).expect("created");
+        fs::write(directory.join("config.toml"), "local_share = false\n").expect("written");
+    }
+
+    /// The compiler by way of the farm.
+    pub fn compiler(&self) -> Command {
         let mut command = self.command();
-        command.args(["--toolchain", "arm926", COMPILER, "-O2", "-c", "a.c", "-o", "a.o"]);
+        command.args(["--toolchain", "arm926", COMPILER]);
+        command
+    }
+
+    pub fn compile(&self) -> Output {
+        let mut command = self.compiler();
+        command.args(["-O2", "-c", "a.c", "-o", "a.o"]);
         command.env("RDCC_STRICT", "1").output().expect("runs")
     }
 }

@@ -26,9 +26,7 @@ fn farm_on(hosts: BTreeMap<String, String>) -> SecureFarm {
     farm.address = "10.213.1.1:7420".to_owned();
     farm.user("boss").join(&token);
     for (node, listen) in [("n1", "10.213.1.2:7431"), ("n2", "10.213.2.2:7431")] {
-        let for_worker = farm.user("boss").must(&["token", "create", "--role", "worker"]);
-        let joined = farm.join_worker(node, &for_worker);
-        assert!(joined.status.success(), "{}", said(&joined));
+        farm.enrol_worker(node);
         farm.start_worker_at(node, listen);
     }
     farm.user("boss").must(&["toolchain", "push", ARM926]);
@@ -57,8 +55,7 @@ fn cut_and_slow_links_cost_time_and_nothing_else() {
         .status();
     assert!(local.is_ok_and(|status| status.success()));
     let expected = fs::read(farm.path("src/a.o")).expect("made");
-    fs::create_dir_all(farm.path("boss/.config/rdcc")).expect("created");
-    fs::write(farm.path("boss/.config/rdcc/config.toml"), "local_share = false\n").expect("written");
+    farm.user("boss").leave_to_workers();
     /// What is done to the node that has the job.
     type Harm<'a> = (&'a str, Box<dyn Fn(usize) + 'a>, Box<dyn Fn(usize) + 'a>);
     let harms: [Harm<'_>; 3] = [
@@ -80,9 +77,7 @@ fn cut_and_slow_links_cost_time_and_nothing_else() {
     ];
     for (what, harm, heal) in &harms {
         fs::remove_file(farm.path("src/a.o")).expect("there");
-        let mut command = farm.user("boss").command();
-        command.args(["--toolchain", "arm926", COMPILER]).args(WORDS);
-        let mut compile = command.spawn().expect("starts");
+        let mut compile = farm.user("boss").compiler().args(WORDS).spawn().expect("starts");
         let mut victim = None;
         wait_for("the job's start", || {
             let status = farm.user("boss").must(&["status", "--json"]);
@@ -108,12 +103,7 @@ fn cut_and_slow_links_cost_time_and_nothing_else() {
         return;
     }
     fs::remove_file(farm.path("src/a.o")).expect("there");
-    let mut command = farm.user("boss").command();
-    let slow = command
-        .args(["--toolchain", "arm926", COMPILER])
-        .args(WORDS)
-        .output()
-        .expect("runs");
+    let slow = farm.user("boss").compiler().args(WORDS).output().expect("runs");
     (1..=2).for_each(|node| network.fast(node));
     assert!(slow.status.success(), "{}", said(&slow));
     assert!(fs::read(farm.path("src/a.o")).expect("made") == expected);
@@ -146,9 +136,8 @@ fn build(farm: &SecureFarm) -> (u64, u64) {
     let next = AtomicUsize::new(0);
     let compile_some = || {
         while let Some(unit) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|unit| *unit < UNITS) {
-            let mut command = farm.user("pc").command();
-            command.args(["--toolchain", "arm926", COMPILER]).args(unit_words(unit));
-            let compiled = command.output().expect("runs");
+            let compiled = farm.user("pc").compiler().args(unit_words(unit)).output();
+            let compiled = compiled.expect("runs");
             assert!(compiled.status.success(), "unit {unit}: {}", said(&compiled));
         }
     };
@@ -180,7 +169,6 @@ fn long_and_lossy_link_costs_time_and_nothing_else() {
     let mut hosts = network.hosts();
     hosts.insert("pc".to_owned(), place(&network.holders[3]));
     let farm = farm_on(hosts);
-    let for_client = farm.user("boss").must(&["token", "create", "--role", "client"]);
     farm.write(
         "shared.h",
         "static inline int mix(int a, int b) { return a * 31 ^ b; }\n",
@@ -203,9 +191,8 @@ fn long_and_lossy_link_costs_time_and_nothing_else() {
 
     // The builder meets the farm over this link, and does not take a slow answer for none.
     link.set(FAR);
-    farm.user("pc").join(&for_client);
-    fs::create_dir_all(farm.path("pc/.config/rdcc")).expect("created");
-    fs::write(farm.path("pc/.config/rdcc/config.toml"), "local_share = false\n").expect("written");
+    farm.user("pc").enrol();
+    farm.user("pc").leave_to_workers();
     farm.write("a.c", "int a;\n");
     let first = farm.user("pc").compile();
     assert!(first.status.success(), "{}", said(&first));
