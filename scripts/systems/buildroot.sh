@@ -1,5 +1,6 @@
 #!/bin/bash
 # Buildroot for the Arietta with an external toolchain: BUILDROOT=DIR, its unpacked source; PER_PACKAGE=1 builds packages side by side
+# INTERNAL=1 has Buildroot make the toolchain itself (binutils, gcc, musl), through rdcc too; that takes an hour on two cores.
 # Packages come from Debian's sources, so nothing is downloaded but those. See docs/buildroot.md.
 BUILDROOT=$(realpath "${BUILDROOT:?BUILDROOT has to name an unpacked Buildroot, see docs/buildroot.md}")
 need autoconf autoconf automake automake libtoolize libtool pkg-config pkg-config /usr/share/aclocal/ltdl.m4 libltdl-dev \
@@ -9,16 +10,54 @@ WAYS="slot"
 LEFT_OUT=(! -path './.*' ! -path './build/buildroot-config/*' ! -path './build/rdcc/*' ! -name toolchain-wrapper
 	! -name '.files-list*' ! -name 'packages-file-list*' ! -path './build/host-*/config.status' ! -path './build/host-*/Makefile'
 	! -path './build/lzip-custom/config.status')
-"$TOP/scripts/systems/external-toolchain.sh" "$TOP/target/systems/external-toolchain"
+packages="busybox dropbear libxcrypt lzip patchelf pkgconf pugixml zlib"
+if [ -z "${INTERNAL:-}" ]; then
+	"$TOP/scripts/systems/external-toolchain.sh" "$TOP/target/systems/external-toolchain"
+else
+	need makeinfo texinfo bison bison flex flex help2man help2man
+	packages+=" autoconf automake-1.16 binutils gcc-12 gmp libtool m4 mpclib3 mpfr4 musl musl-compat-headers"
+fi
 
-override=$RUN/local.mk
-for package in busybox dropbear libxcrypt lzip patchelf pkgconf pugixml zlib; do
-	source=$(source_of $package)
+# The unpacked source of a Buildroot package, in the state that Buildroot expects of a released archive.
+unpacked() { # PACKAGE
+	local source=$TOP/target/systems/$1 inner
+	if [ "$1" = musl-compat-headers ]; then
+		# A list of macros that is the same in every BSD, and a header of Buildroot's own.
+		mkdir -p "$source"
+		cp "$(echo '#include <sys/queue.h>' | gcc -E - | sed -n 's|^# [0-9]* "\(/.*/queue.h\)".*|\1|p' | head -n 1)" \
+			"$BUILDROOT/package/musl-compat-headers/cdefs.h" "$source"
+	else
+		source_of "$1" >/dev/null
+	fi
+	# Debian packs gcc's archive into one of its own.
+	for inner in "$source"/gcc-[0-9]*.tar.xz; do
+		[ -e "$inner" ] && [ ! -e "$source/configure" ] || continue
+		tar -xf "$inner" -C "$source" --strip-components=1
+	done
 	[ -e "$source/configure" ] || [ ! -e "$source/configure.ac" ] || (cd "$source" && autoreconf -fi >"$RUN/autoreconf.log" 2>&1)
-	variable=${package^^}
-	[ $package != zlib ] || variable=LIBZLIB
-	echo "${variable}_OVERRIDE_SRCDIR = $source"
+	echo "$source"
+}
+override=$RUN/local.mk
+for package in $packages; do
+	source=$(unpacked "$package")
+	case $package in
+	automake-1.16) variables=AUTOMAKE ;;
+	gcc-12) variables="GCC_INITIAL GCC_FINAL" ;;
+	mpclib3) variables=MPC ;;
+	mpfr4) variables=MPFR ;;
+	zlib) variables=LIBZLIB ;;
+	*) variables=${package^^} variables=${variables//-/_} ;;
+	esac
+	for variable in $variables; do
+		echo "${variable}_OVERRIDE_SRCDIR = $source"
+	done
 done >"$override"
+if [ -n "${INTERNAL:-}" ]; then
+	. scripts/systems/linux-source.sh
+	echo "LINUX_HEADERS_OVERRIDE_SRCDIR = $kernel" >>"$override"
+	# This one has no site, and Buildroot asks for one once it is overridden.
+	echo "MUSL_COMPAT_HEADERS_SITE = $TOP/target/systems/musl-compat-headers" >>"$override"
+fi
 
 configuration() { # WAY
 	cat <<-CONFIG
@@ -26,17 +65,6 @@ configuration() { # WAY
 		BR2_arm926t=y
 		BR2_SOFT_FLOAT=y
 		BR2_OPTIMIZE_S=y
-		BR2_TOOLCHAIN_EXTERNAL=y
-		BR2_TOOLCHAIN_EXTERNAL_CUSTOM=y
-		BR2_TOOLCHAIN_EXTERNAL_PREINSTALLED=y
-		BR2_TOOLCHAIN_EXTERNAL_PATH="$TOP/target/systems/external-toolchain"
-		BR2_TOOLCHAIN_EXTERNAL_CUSTOM_PREFIX="arm-arietta-linux-gnueabi"
-		BR2_TOOLCHAIN_EXTERNAL_GCC_12=y
-		BR2_TOOLCHAIN_EXTERNAL_HEADERS_6_1=y
-		BR2_TOOLCHAIN_EXTERNAL_CUSTOM_GLIBC=y
-		# BR2_TOOLCHAIN_EXTERNAL_INET_RPC is not set
-		BR2_TOOLCHAIN_EXTERNAL_CXX=y
-		BR2_TOOLCHAIN_EXTERNAL_OPENMP=y
 		BR2_PACKAGE_OVERRIDE_FILE="$override"
 		BR2_PACKAGE_DROPBEAR=y
 		BR2_PACKAGE_LZIP=y
@@ -44,6 +72,30 @@ configuration() { # WAY
 		BR2_PACKAGE_ZLIB=y
 		# BR2_TARGET_ROOTFS_TAR is not set
 	CONFIG
+	if [ -z "${INTERNAL:-}" ]; then
+		cat <<-CONFIG
+			BR2_TOOLCHAIN_EXTERNAL=y
+			BR2_TOOLCHAIN_EXTERNAL_CUSTOM=y
+			BR2_TOOLCHAIN_EXTERNAL_PREINSTALLED=y
+			BR2_TOOLCHAIN_EXTERNAL_PATH="$TOP/target/systems/external-toolchain"
+			BR2_TOOLCHAIN_EXTERNAL_CUSTOM_PREFIX="arm-arietta-linux-gnueabi"
+			BR2_TOOLCHAIN_EXTERNAL_GCC_12=y
+			BR2_TOOLCHAIN_EXTERNAL_HEADERS_6_1=y
+			BR2_TOOLCHAIN_EXTERNAL_CUSTOM_GLIBC=y
+			# BR2_TOOLCHAIN_EXTERNAL_INET_RPC is not set
+			BR2_TOOLCHAIN_EXTERNAL_CXX=y
+			BR2_TOOLCHAIN_EXTERNAL_OPENMP=y
+		CONFIG
+	else
+		# The names of versions are Buildroot's; what is built is Debian's.
+		cat <<-CONFIG
+			BR2_TOOLCHAIN_BUILDROOT_MUSL=y
+			BR2_TOOLCHAIN_BUILDROOT_CXX=y
+			BR2_KERNEL_HEADERS_6_1=y
+			BR2_BINUTILS_VERSION_2_44_X=y
+			BR2_GCC_VERSION_14_X=y
+		CONFIG
+	fi
 	[ -z "${PER_PACKAGE:-}" ] || echo BR2_PER_PACKAGE_DIRECTORIES=y
 	[ "$1" = local ] || printf 'BR2_RDCC=y\nBR2_RDCC_TOOLCHAIN="arietta"\n'
 }

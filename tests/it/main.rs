@@ -12,5 +12,6 @@ mod sandbox;
 mod support;
 mod tidy;
 mod trust;
+mod wire;
 mod worker;
 mod wrapper;
