@@ -25,7 +25,7 @@ if [ -z "${BIN:-}" ]; then
 fi
 NEW=$(realpath "$BIN")
 if [ -z "${OLD:-}" ]; then
-	commit=${1:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || echo "$(git log -1 --format=%H -- proto)^")}
+	commit=${1:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || echo "$(git log -1 --format=%H -- proto/rdcc)^")}
 	git rev-parse --quiet --verify "$commit^{commit}" >/dev/null ||
 		{ echo "skew: this clone has no commit $commit; name one that it has, or fetch the history (git fetch --unshallow)" >&2; exit 2; }
 	git worktree add --quiet --detach "$RUN/source" "$commit"

@@ -34,6 +34,8 @@ unpacked() { # PACKAGE
 		[ -e "$inner" ] && [ ! -e "$source/configure" ] || continue
 		tar -xf "$inner" -C "$source" --strip-components=1
 	done
+	# And gmp without its manual, which its makefiles name.
+	[ "$1" != gmp ] || { mkdir -p "$source/doc" && touch "$source/doc/Makefile.am"; }
 	[ -e "$source/configure" ] || [ ! -e "$source/configure.ac" ] || (cd "$source" && autoreconf -fi >"$RUN/autoreconf.log" 2>&1)
 	echo "$source"
 }

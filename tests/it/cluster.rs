@@ -7,6 +7,7 @@ mod chaos;
 mod disks;
 mod failures;
 mod farm;
+mod makes;
 mod matrix;
 mod placing;
 mod setup;

@@ -30,7 +30,7 @@ fn seeds() -> Vec<u64> {
 }
 
 /// Sources that compile for some tenths of a second each, and a makefile that names them by full path.
-fn write_project(farm: &TestFarm) {
+pub(super) fn write_project(farm: &TestFarm) {
     farm.write("sub/k.h", "#define K 3\n");
     let body = "#include <stdio.h>\n#include \"sub/k.h\"\n#define F(n) int f##n(int *a, int b) { \
         for (int i = 0; i < b; i++) for (int j = i; j < b; j++) a[i] = a[j] * (a[j - i] + K) ^ (a[i] >> (j & 7)); \
@@ -43,14 +43,14 @@ fn write_project(farm: &TestFarm) {
     farm.write("Makefile", rules);
 }
 
-fn make(farm: &TestFarm, compiler: &str) -> Command {
+pub(super) fn make(farm: &TestFarm, compiler: &str) -> Command {
     let mut make = farm.client(Path::new("/usr/bin/make"));
     make.args(["-s", "-j6", &format!("CC={compiler}")]);
     make
 }
 
 /// Removes everything that the build makes.
-fn clean(farm: &TestFarm) {
+pub(super) fn clean(farm: &TestFarm) {
     for entry in fs::read_dir(farm.src()).expect("listed").flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|ext| ext == "o" || ext == "d") {
@@ -118,7 +118,7 @@ fn disturb(farm: &mut TestFarm, what: Disturbance, worker: &str) {
 }
 
 /// Waits until the build has made more than `made` objects, and returns how many; `None` when it has ended.
-fn more_than(farm: &TestFarm, build: &mut Child, made: usize, story: &[String]) -> Option<usize> {
+pub(super) fn more_than(farm: &TestFarm, build: &mut Child, made: usize, story: &[String]) -> Option<usize> {
     let began = Instant::now();
     loop {
         if build.try_wait().expect("asked").is_some() {

@@ -154,11 +154,12 @@ impl TestFarm {
         }
     }
 
-    /// Tells the coordinator to end, and waits for that.
+    /// Tells the coordinator to end, and waits until it has ended well.
     pub fn end_coordinator(&mut self) {
         if let Some(mut daemon) = self.coordinator.take() {
             daemon.signal(Signal::TERM);
-            daemon.child.wait().expect("ends");
+            let status = daemon.child.wait().expect("ends");
+            assert!(status.success(), "{status}\n{}", self.logs());
         }
     }
 
@@ -204,10 +205,11 @@ impl TestFarm {
         }
     }
 
-    /// Waits for the end of a worker that was told to end.
+    /// Waits until a worker that was told to end has ended well.
     pub fn wait_for_worker(&mut self, name: &str) {
         if let Some(mut daemon) = self.workers.remove(name) {
-            daemon.child.wait().expect("ends");
+            let status = daemon.child.wait().expect("ends");
+            assert!(status.success(), "{status}\n{}", self.logs());
         }
     }
 
