@@ -1,6 +1,6 @@
 # `make demo` shows rdcc at work, `make test` runs every test. Both install what they need (Debian) and clean up.
 
-.PHONY: all demo test check deny unit prove fuzz matrix replay systems test-a20 soak armv7 static clean
+.PHONY: all demo test check deny unit prove fuzz matrix replay systems test-a20 test-skew soak armv7 static clean
 
 all:
 	scripts/prepare.sh build
@@ -62,6 +62,10 @@ systems:
 # Two boards in emulation, with their own kernel and compiler, and this machine: docs/systems.md. As root; some 20 minutes.
 test-a20:
 	scripts/a20.sh
+
+# Farms of two versions: these programs and those of an earlier commit (FROM=COMMIT; the last tag, or before the protocol changed).
+test-skew:
+	scripts/skew.sh $(FROM)
 
 # A cluster whose parts are killed, frozen and started anew while it builds; MINUTES=480 for a night.
 MINUTES ?= 20

@@ -13,7 +13,7 @@ RUN=$(mktemp -d)
 . scripts/cluster.sh
 finish() {
 	cluster_stop
-	[ ! -e "$RUN/source" ] || git worktree remove --force "$RUN/source"
+	[ ! -e "$RUN/source" ] || git -C "$TOP" worktree remove --force "$RUN/source"
 	rm -rf "$RUN"
 }
 trap finish EXIT

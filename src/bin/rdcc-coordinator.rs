@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use rdcc::coordinator::farm::{AuditLog, Farm};
 use rdcc::coordinator::server;
 use rdcc::coordinator::settings::{File, Given, Settings};
-use rdcc::runtime::signals;
+use rdcc::runtime::signals::Stops;
 use rdcc::runtime::tasks::{Ended, Tasks};
 use rdcc::telemetry::logging::{self, LogTarget};
 use rdcc::trust::identity::Role;
@@ -143,11 +143,11 @@ fn act(action: &Action, settings: &Settings) -> anyhow::Result<()> {
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     let tasks = Tasks::default();
-    let signal = signals::shutdown_requested();
+    let mut stops = Stops::watch().context("cannot watch for signals")?;
     let coordinator = server::start(settings, &tasks).await?;
     // One line that scripts and service managers may wait for.
     let _ = writeln!(std::io::stdout(), "listening on {}", coordinator.address);
-    let signal = signal.await.context("cannot watch for signals")?;
+    let signal = stops.next().await;
     tracing::info!(signal, "stopping");
     match tasks.shut_down(settings.shutdown_grace).await {
         Ended::Cleanly => Ok(()),

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rdcc::ids::Name;
-use rdcc::runtime::signals;
+use rdcc::runtime::signals::Stops;
 use rdcc::runtime::tasks::{Ended, Tasks};
 use rdcc::telemetry::logging::{self, LogTarget};
 use rdcc::trust::credentials::{self, Credentials};
@@ -223,7 +223,7 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     let tasks = Tasks::default();
-    let signal = signals::shutdown_requested();
+    let mut stops = Stops::watch().context("cannot watch for signals")?;
     let (name, mut announced) = (settings.name.clone(), false);
     let (told, mut tell) = tokio::sync::mpsc::channel(1);
     let node = Node::start(settings, THIS_PROGRAM.as_ref(), &tasks, move || {
@@ -233,10 +233,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     .await?;
     let address = node.address;
     tracing::info!(%address, sandbox = ?node.sandbox.mode, "started");
-    let mut signal = std::pin::pin!(signal);
     let signal = loop {
         tokio::select! {
-            signal = &mut signal => break signal.context("cannot watch for signals")?,
+            signal = stops.next() => break signal,
             Some(()) = tell.recv(), if !announced => {
                 announced = true;
                 // One line that scripts and service managers may wait for.
@@ -247,9 +246,7 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     tracing::info!(signal, "stopping; running jobs may end");
     tokio::select! {
         () = node.drain() => {}
-        again = signals::shutdown_requested() => {
-            tracing::warn!(signal = again.context("cannot watch for signals")?, "stopping at once");
-        }
+        signal = stops.next() => tracing::warn!(signal, "stopping at once"),
     }
     match node.stop().await {
         Ended::Cleanly => Ok(()),

@@ -25,7 +25,7 @@ use rdcc::exchange::place::Place;
 use rdcc::exchange::settings::{File, Given, Settings};
 use rdcc::exchange::{Complaint, Reply, Request};
 use rdcc::runtime::clock::unix_ms;
-use rdcc::runtime::signals;
+use rdcc::runtime::signals::Stops;
 use rdcc::runtime::tasks::Tasks;
 use rdcc::telemetry::logging::{self, LogTarget};
 use rdcc::toolchains::capture::Surroundings;
@@ -178,6 +178,8 @@ fn agent(env: &Environment, announce: Announce) -> Result<(), Complaint> {
 }
 
 async fn serve(listener: Listener, place: &Place, settings: &Settings, identity: Identity) -> Result<(), Complaint> {
+    let mut stops =
+        Stops::watch().map_err(|error| Complaint::new("cannot watch for signals").because(error.to_string()))?;
     let tasks = Tasks::default();
     let ledger = Arc::new(Ledger::new(place.state_dir()));
     let agent = Agent::of_cluster(settings, place, Host::current(), identity, Arc::clone(&ledger), &tasks)?;
@@ -187,10 +189,8 @@ async fn serve(listener: Listener, place: &Place, settings: &Settings, identity:
     tasks.spawn(closures::keep_regularly(Arc::clone(&remembered), tasks.clone()));
     let stopping = tasks.clone();
     tasks.spawn_until_cancelled(async move {
-        match signals::shutdown_requested().await {
-            Ok(signal) => tracing::info!(signal, "stopping"),
-            Err(error) => tracing::error!(%error, "cannot watch for signals"),
-        }
+        let signal = stops.next().await;
+        tracing::info!(signal, "stopping");
         stopping.cancel();
     });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), place = %place.own_dir().display(), "agent listens");

@@ -1,9 +1,11 @@
 //! What goes wrong on the way: only the counters tell.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::farm::{COMPILER, TestFarm, has_compiler, wait_for};
@@ -316,4 +318,37 @@ fn warnings_on_preprocessed_text_come_from_the_local_compiler() {
         String::from_utf8_lossy(&local.stderr)
     );
     assert!(!local.stderr.is_empty());
+}
+
+/// Tells whether a process has a handler for SIGTERM (see proc_pid_status(5)).
+fn hears_terminate(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (Signal::TERM.as_raw() - 1) != 0)
+}
+
+/// Starts a program that cannot say that it is ready, tells it to end, lets it speak, and expects that it ends well.
+fn assert_ends_well_at_once(mut command: Command) {
+    let (mut hears, mut says) = std::io::pipe().expect("a pipe");
+    let flags = fcntl_getfl(&says).expect("asked");
+    fcntl_setfl(&says, flags | OFlags::NONBLOCK).expect("set");
+    while says.write(&[b'\n'; 4096]).is_ok() {}
+    fcntl_setfl(&says, flags).expect("set");
+    let program = command.stdout(says).stderr(Stdio::piped()).spawn().expect("starts");
+    // It holds the other end of the pipe.
+    drop(command);
+    wait_for("a handler for SIGTERM", || hears_terminate(program.id()).then_some(()));
+    kill_process(Pid::from_child(&program), Signal::TERM).expect("signalled");
+    hears.read_to_end(&mut Vec::new()).expect("read");
+    let output = program.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn programs_that_are_told_to_end_before_they_are_ready_end_well() {
+    let mut farm = TestFarm::with_workers(&[]);
+    assert_ends_well_at_once(farm.worker_command("n1", 1, &farm.path("n1")));
+    farm.end_coordinator();
+    assert_ends_well_at_once(farm.coordinator_command());
 }
