@@ -332,6 +332,8 @@ impl Drop for TestFarm {
         for (_, daemon) in std::mem::take(&mut self.workers) {
             // In order, so that it takes its mounts and children along.
             daemon.signal(Signal::TERM);
+            // A test that failed may have left it frozen.
+            daemon.signal(Signal::CONT);
             let mut daemon = daemon;
             let _ = daemon.child.wait();
         }
