@@ -161,13 +161,16 @@ farm_up() {
 	disk_up
 	# What it learned of nodes of these names was of other runs.
 	rm -f "$TOP/target/replay-coordinator/speeds"
-	in_group coordinator
-	cluster_start coordinator "listening on" "${within[@]}" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$port" \
-		--state-dir "$TOP/target/replay-coordinator"
+	farm_coordinator "$port"
 	node_pids=() node_specs=()
 	for spec in "$@"; do farm_node "$spec"; done
 	"$BIN/rdcc" toolchain push "$TC/replay.toml" >/dev/null 2>"$RUN/push.log" || { cat "$RUN/push.log" >&2; return 1; }
 	farm_ready
+}
+farm_coordinator() { # PORT
+	in_group coordinator
+	cluster_start coordinator "listening on" "${within[@]}" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$1" \
+		--state-dir "$TOP/target/replay-coordinator"
 }
 farm_node() { # POWER:SLOTS
 	local power=${1%:*} slots=${1#*:} number=$((${#node_specs[@]} + 1))

@@ -6,6 +6,7 @@
 #     owner        8 nodes of power 1 with 2 slots, the client helping and not; distcc, pump
 #     mixed        powers 4 2 1 1 .5 .5 .25 .25 with 4 4 2 2 2 2 2 2 slots
 #     changing     the same, long: half-way two nodes slow down to a third, one is killed, one is new
+#     faults       8 nodes of power 1, long: half-way the coordinator is away for ten seconds, or a node is killed
 #     long         the mixed cluster with a tape of 1,040 compiles
 #     two          two builds at once on the mixed cluster
 #     wide         32 nodes of 4 slots: the client is the bound
@@ -227,6 +228,39 @@ scenario_changing() {
 	distcc_down
 }
 
+# coordinator_away SECONDS: half-way, as after a power cut.
+coordinator_away() {
+	half_done "${trees[@]}"
+	kill -9 "${cluster_pids[0]}"
+	sleep "$1"
+	rm "$RUN/coordinator.out"
+	farm_coordinator "${RDCC_COORDINATOR##*:}"
+	echo "${cluster_pids[-1]}" >"$RUN/new.pid"
+}
+node_killed() { half_done "${trees[@]}" && kill -9 "${node_pids[3]}"; }
+scenario_faults() {
+	local whole limit jobs
+	tree_copies 4
+	whole=$(bound 4 "$HELP" "$(times "$(floor_s)" 4)" "${OWNER[@]}")
+	# Half of the work by eight nodes, half by seven.
+	limit=$(awk -v a="$whole" -v b="$(bound 4 "$HELP" "$(times "$(floor_s)" 4)" "${OWNER[@]:1}")" 'BEGIN { print (a + b) / 2 }')
+	heading "faults: 8 nodes of power 1; $((4 * $(tape_jobs))) compiles"
+	farm_up "${OWNER[@]}"
+	jobs=$("$BIN/rdcc" slots)
+	rdcc_build "nothing happens, first" "$whole" "$jobs" "${trees[@]}"
+	rdcc_build "nothing happens" "$whole" "$jobs" "${trees[@]}"
+	prepared "$RDCC" "${trees[@]}"
+	coordinator_away 10 &
+	rdcc_build "coordinator away for 10 s" "$whole" "$jobs" "${trees[@]}"
+	wait $!
+	prepared "$RDCC" "${trees[@]}"
+	node_killed &
+	rdcc_build "a node killed half-way" "$limit" "$jobs" "${trees[@]}"
+	wait $!
+	kill "$(cat "$RUN/new.pid")"
+	farm_down
+}
+
 scenario_two() {
 	local half
 	tree_copies 2
@@ -320,8 +354,8 @@ scenario_configure() {
 
 # --- all together ------------------------------------------------------------------------------------------------
 
-known=(record owner mixed changing long two wide wrong small configure)
-[ $# -gt 0 ] || { sed -n '/^# /s/^# //p' "$0" | head -n 20 >&2; exit 2; }
+known=(record owner mixed changing faults long two wide wrong small configure)
+[ $# -gt 0 ] || { sed -n '/^# /s/^# //p' "$0" | head -n 19 >&2; exit 2; }
 [ "$1" != all ] || set -- "${known[@]}"
 for scenario in "$@"; do
 	[[ " ${known[*]} " == *" $scenario "* ]] || { echo "replay: no scenario \`$scenario\`; there are ${known[*]}" >&2; exit 2; }
