@@ -72,16 +72,15 @@ endef
 
 .PHONY: rdcc-push rdcc-push-host
 
-# First, since the host's compiler builds the toolchain where that is Buildroot's own.
 ifeq ($(BR2_RDCC_HOST),y)
-rdcc-push: rdcc-push-host
 rdcc-push-host:
 	@mkdir -p $(BUILD_DIR)/rdcc
 	@$(call RDCC_FILE,$(RDCC_NAME)-host,$(HOSTCC_NOCCACHE),$(HOSTCXX_NOCCACHE))
 	$(RDCC_PROGRAM) toolchain push $(RDCC_PUSH_OPTS) $(BUILD_DIR)/rdcc/$(RDCC_NAME)-host.toml
 endif
 
-rdcc-push: toolchain
+# The host's compiler first, since it builds the toolchain where that is Buildroot's own.
+rdcc-push: $(if $(BR2_RDCC_HOST),rdcc-push-host) toolchain
 	@mkdir -p $(BUILD_DIR)/rdcc
 	@$(call RDCC_FILE,$(RDCC_NAME),$(RDCC_CC),$(RDCC_CXX))
 	$(RDCC_PROGRAM) toolchain push $(RDCC_PUSH_OPTS) $(BUILD_DIR)/rdcc/$(RDCC_NAME).toml
