@@ -38,7 +38,6 @@ row() { printf '%-44s %12s\n' "$1" "$2"; }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
 per_compile() { awk -v a="$1" -v b="$2" -v n="$compiles" 'BEGIN { printf "%.2f ms", (a - b) / n / 1000 }'; }
 differing() { diff "$1" "$2" | grep -c '^[<>]' || true; }
-counter() { tr -d ' \n' <"$RUN/stats" | grep -o "\"$1\":[0-9]*" | grep -o '[0-9]*$' || echo 0; }
 peak_kb() { awk '/^VmHWM/ { print $2 }' "/proc/$1/status" 2>/dev/null || echo 0; }
 agent_pid() { # prints nothing when there is none
 	"$BIN/rdcc" status --json 2>/dev/null | tr -d ' \n' | grep -o '"agent":{[^}]*' | grep -o '"pid":[0-9]*' | grep -o '[0-9]*$' || true
@@ -121,7 +120,7 @@ measure_rdcc() {
 	agent=$(agent_pid)
 	own=$(($(agent_us "$agent") - own))
 	"$BIN/rdcc" stats --json >"$RUN/stats"
-	remote=$(counter remote_cpu_us)
+	remote=$(counter remote_cpu_us <"$RUN/stats")
 	objects >"$RUN/rdcc.objects"
 	lists >"$RUN/rdcc.lists"
 	"$BIN/rdcc" stats >"$RUN/stats.text"
@@ -142,8 +141,8 @@ measure_rdcc() {
 	row "coordinator CPU per compile" "$(per_compile "$coordinator" 0)"
 	row "agent, peak memory" "$(peak_kb "$agent") kB"
 	row "worker, peak memory" "$(peak_kb "$worker_pid") kB"
-	row "jobs in mode A, mode B, local" "$(counter A), $(counter B), $(counter local)"
-	row "scan and compiler differ" "$(counter dependency_mismatch)"
+	row "jobs in mode A, mode B, local" "$(counter A <"$RUN/stats"), $(counter B <"$RUN/stats"), $(counter local <"$RUN/stats")"
+	row "scan and compiler differ" "$(counter dependency_mismatch <"$RUN/stats")"
 	row "objects that differ" "$(differing "$RUN/local.objects" "$RUN/rdcc.objects")"
 	row "lists of dependencies that differ" "$(differing "$RUN/local.lists" "$RUN/rdcc.lists")"
 	row "wall" "$wall ms"

@@ -138,6 +138,9 @@ floor_s() {
 	cat "$TC/floor"
 }
 times() { awk -v a="$1" -v b="$2" 'BEGIN { print a * b }'; }
+plus() { awk -v a="$1" -v b="$2" 'BEGIN { print a + b }'; }
+# helped_bound COPIES POWER:SLOTS...: with the client's cores, and make's own work on that many trees.
+helped_bound() { bound "$1" "$HELP" "$(times "$(floor_s)" "$1")" "${@:2}"; }
 
 # --- scenarios ---------------------------------------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ both() {
 	shift 3
 	slots=$(slots_of "$@")
 	tree_copies "$copies"
-	with=$(bound "$copies" "$HELP" "$(times "$(floor_s)" "$copies")" "$@")
+	with=$(helped_bound "$copies" "$@")
 	heading "$title: $slots slots, $((copies * $(tape_jobs))) compiles"
 	farm_up "$@"
 	for round in $(seq 1 "$rounds"); do
@@ -209,7 +212,7 @@ scenario_changing() {
 	slowed 400:4 66:4 33:2 200:4 50:2 50:2 25:2 25:2
 	after=("${nodes[@]}")
 	tree_copies 4
-	limit=$(awk -v a="$(bound 2 "$HELP" "$(times "$(floor_s)" 2)" "${before[@]}")" -v b="$(bound 2 "$HELP" "$(times "$(floor_s)" 2)" "${after[@]}")" 'BEGIN { print a + b }')
+	limit=$(plus "$(helped_bound 2 "${before[@]}")" "$(helped_bound 2 "${after[@]}")")
 	heading "changing: half-way two nodes at a third, one killed, one new; $((4 * $(tape_jobs))) compiles"
 	farm_up "${MIXED[@]}"
 	prepared "$RDCC" "${trees[@]}"
@@ -233,7 +236,6 @@ coordinator_away() {
 	half_done "${trees[@]}"
 	kill -9 "${cluster_pids[0]}"
 	sleep "$1"
-	rm "$RUN/coordinator.out"
 	farm_coordinator "${RDCC_COORDINATOR##*:}"
 	echo "${cluster_pids[-1]}" >"$RUN/new.pid"
 }
@@ -241,9 +243,9 @@ node_killed() { half_done "${trees[@]}" && kill -9 "${node_pids[3]}"; }
 scenario_faults() {
 	local whole limit jobs
 	tree_copies 4
-	whole=$(bound 4 "$HELP" "$(times "$(floor_s)" 4)" "${OWNER[@]}")
+	whole=$(helped_bound 4 "${OWNER[@]}")
 	# Half of the work by eight nodes, half by seven.
-	limit=$(awk -v a="$whole" -v b="$(bound 4 "$HELP" "$(times "$(floor_s)" 4)" "${OWNER[@]:1}")" 'BEGIN { print (a + b) / 2 }')
+	limit=$(plus "$(helped_bound 2 "${OWNER[@]}")" "$(helped_bound 2 "${OWNER[@]:1}")")
 	heading "faults: 8 nodes of power 1; $((4 * $(tape_jobs))) compiles"
 	farm_up "${OWNER[@]}"
 	jobs=$("$BIN/rdcc" slots)
@@ -264,7 +266,7 @@ scenario_faults() {
 scenario_two() {
 	local half
 	tree_copies 2
-	half=$(bound 2 "$HELP" "$(times "$(floor_s)" 2)" "${MIXED[@]}")
+	half=$(helped_bound 2 "${MIXED[@]}")
 	heading "two: two builds at once, each with half of the mixed cluster"
 	farm_up "${MIXED[@]}"
 	prepared "$RDCC" "${trees[@]}"
@@ -294,7 +296,7 @@ scenario_wide() {
 scenario_wrong() {
 	local limit jobs
 	tree_copies 1
-	limit=$(bound 1 "$HELP" "$(floor_s)" "${MIXED[@]}")
+	limit=$(helped_bound 1 "${MIXED[@]}")
 	heading "wrong: the mixed cluster, configured as 1.0 everywhere"
 	FARM_POWER=1.0 farm_up "${MIXED[@]}"
 	jobs=$("$BIN/rdcc" slots)

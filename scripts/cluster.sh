@@ -12,6 +12,7 @@ cluster_enter() { :; }
 cluster_start() {
 	local name=$1 wanted=$2 line out
 	shift 2
+	rm -f "$RUN/$name.out"
 	mkfifo "$RUN/$name.out"
 	exec {out}<>"$RUN/$name.out"
 	(cluster_enter "$name"; exec "$@" {out}>&-) >&"$out" 2>"$RUN/$name.log" &
@@ -35,19 +36,28 @@ cluster_port() {
 	return 1
 }
 
+# cluster_coordinator PORT, and cluster_worker NUMBER SLOTS PORT: one of them, for the first time or once more.
+cluster_coordinator() {
+	export RDCC_COORDINATOR=http://127.0.0.1:$1 RDCC_STATE_DIR=$RUN/agent
+	cluster_start coordinator "listening on" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$1" --state-dir "$RUN/coordinator"
+}
+cluster_worker() {
+	cluster_start "worker$1" "ready on" "$BIN/rdcc-worker" --coordinator "$RDCC_COORDINATOR" --listen "127.0.0.1:$3" \
+		--name "node$1" --slots "$2" --power 1.0 --state-dir "$RUN/worker$1"
+}
+
 # cluster_up SLOTS...: a coordinator and one worker for each argument, with that many slots.
 cluster_up() {
-	local port number=0 slots
-	port=$(cluster_port)
-	export RDCC_COORDINATOR=http://127.0.0.1:$port RDCC_STATE_DIR=$RUN/agent
-	cluster_start coordinator "listening on" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$port" --state-dir "$RUN/coordinator"
+	local number=0 slots
+	cluster_coordinator "$(cluster_port)"
 	for slots in "$@"; do
 		number=$((number + 1))
-		cluster_start "worker$number" "ready on" "$BIN/rdcc-worker" --coordinator "$RDCC_COORDINATOR" \
-			--listen "127.0.0.1:$(cluster_port)" --name "node$number" --slots "$slots" --power 1.0 \
-			--state-dir "$RUN/worker$number"
+		cluster_worker $number "$slots" "$(cluster_port)"
 	done
 }
+
+# counter NAME: prints a number of the report that `rdcc stats --json` writes to its input; 0 if it is not there.
+counter() { tr -d ' \n' | grep -o "\"$1\":[0-9]*" | head -n 1 | grep -o '[0-9]*$' || echo 0; }
 
 cluster_stop() {
 	[ ! -x "$BIN/rdcc" ] || [ ! -d "$RUN/agent" ] || "$BIN/rdcc" agent stop >/dev/null 2>&1 || true

@@ -48,28 +48,22 @@ objects >"$RUN/expected"
 
 failures=0
 wrong() { echo "  $1"; failures=$((failures + 1)); }
-count() { "$BIN/rdcc" stats --json | tr -d ' \n' | grep -o "\"$1\":[0-9]*" | head -n 1 | grep -o '[0-9]*$' || echo 0; }
 
 # farm COORDINATOR CLIENT FIRST-WORKER SECOND-WORKER: each OLD or NEW; on what the farm before it has left in $RUN.
 farm() {
-	local coordinator=${!1} client=${!2} workers=("${!3}" "${!4}") i port remote
+	local i remote
 	echo "coordinator $1, client $2, workers $3 and $4"
-	rm -f "$RUN"/*.out
-	port=$(cluster_port)
-	export RDCC_COORDINATOR=http://127.0.0.1:$port RDCC_STATE_DIR=$RUN/agent XDG_CONFIG_HOME=$RUN/config
-	cluster_start coordinator "listening on" "$coordinator/rdcc-coordinator" --listen "127.0.0.1:$port" --state-dir "$RUN/coordinator"
-	for i in 1 2; do
-		cluster_start "worker$i" "ready on" "${workers[$((i - 1))]}/rdcc-worker" --coordinator "$RDCC_COORDINATOR" \
-			--listen "127.0.0.1:$(cluster_port)" --name "node$i" --slots 2 --power 1.0 --state-dir "$RUN/worker$i"
-	done
-	BIN=$client
+	BIN=${!1} cluster_coordinator "$(cluster_port)"
+	BIN=${!3} cluster_worker 1 2 "$(cluster_port)"
+	BIN=${!4} cluster_worker 2 2 "$(cluster_port)"
+	BIN=${!2}
 	"$BIN/rdcc" toolchain push "$TOP/toolchains/arm926.toml" >"$RUN/push.log" 2>&1 || { cat "$RUN/push.log"; wrong "the push failed"; }
 	"$BIN/rdcc" check --toolchain arm926 >"$RUN/check.log" 2>&1 || { cat "$RUN/check.log"; wrong "a node failed rdcc check"; }
 	"$BIN/rdcc" stats --zero >/dev/null
 	rm -f -- *.o
 	make -s -j6 CC="$BIN/rdcc --toolchain arm926" || wrong "the build failed"
 	objects | diff "$RUN/expected" - || wrong "objects differ"
-	remote=$(count remote)
+	remote=$("$BIN/rdcc" stats --json | counter remote)
 	[ "$remote" -eq "$UNITS" ] || { "$BIN/rdcc" stats; wrong "$remote of $UNITS were compiled by workers"; }
 	for i in 1 2; do
 		"$BIN/rdcc" stats | grep -q "^node$i " || wrong "node$i compiled nothing"
@@ -77,8 +71,9 @@ farm() {
 	"$BIN/rdcc" status >/dev/null || wrong "rdcc status failed"
 	cluster_stop
 }
-mkdir -p "$RUN/config/rdcc"
-echo 'local_share = false' >"$RUN/config/rdcc/config.toml"
+export XDG_CONFIG_HOME=$RUN/config
+mkdir -p "$XDG_CONFIG_HOME/rdcc"
+echo 'local_share = false' >"$XDG_CONFIG_HOME/rdcc/config.toml"
 
 # From all old to all new one member after the other, and back.
 farm OLD OLD OLD OLD

@@ -62,17 +62,14 @@ agent_pid() {
 	"$BIN/rdcc" status --json 2>/dev/null | tr -d ' \n' | grep -o '"agent":{[^}]*' | grep -o '"pid":[0-9]*' | grep -o '[0-9]*$' || true
 }
 again() { # WORKER-NUMBER: starts a worker anew
-	rm -f "$RUN/worker$1.out"
 	local before=${#cluster_pids[@]}
-	cluster_start "worker$1" "ready on" "$BIN/rdcc-worker" --coordinator "$RDCC_COORDINATOR" \
-		--listen "127.0.0.1:${cluster_ports[$(($1 - 1))]}" --name "node$1" --slots 2 --power 1.0 --state-dir "$RUN/worker$1"
+	cluster_worker "$1" 2 "${cluster_ports[$(($1 - 1))]}"
 	cluster_pids[$1]=${cluster_pids[$before]}
 	unset "cluster_pids[$before]"
 }
 coordinator_again() {
-	rm -f "$RUN/coordinator.out"
 	local before=${#cluster_pids[@]}
-	cluster_start coordinator "listening on" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$port" --state-dir "$RUN/coordinator"
+	cluster_coordinator "$port"
 	cluster_pids[0]=${cluster_pids[$before]}
 	unset "cluster_pids[$before]"
 }

@@ -66,10 +66,10 @@ farm_up() {
 	toolchain_file this-machine gcc g++
 }
 
+number() { "${rdcc[@]}" stats --json | counter "$1"; }
 counted() { # prints the counters on one line
 	"${rdcc[@]}" stats --json | tr -d ' \n"' | sed -n 's/.*,remote_by_mode:{\([^}]*\)}.*,local_by_reason:{\([^}]*\)}.*/\1 | local: \2/p'
 }
-number() { "${rdcc[@]}" stats --json | tr -d ' \n' | grep -o "\"$1\":[0-9]*" | head -n 1 | grep -o '[0-9]*$' || echo 0; }
 
 # step COMMAND...: one build, its words kept for when it fails. In the background, since bash lets a function go on after
 # an error where its own status is looked at.

@@ -15,29 +15,27 @@ if [ -z "${INTERNAL:-}" ]; then
 	"$TOP/scripts/systems/external-toolchain.sh" "$TOP/target/systems/external-toolchain"
 else
 	need makeinfo texinfo bison bison flex flex help2man help2man
-	packages+=" autoconf automake-1.16 binutils gcc-12 gmp libtool m4 mpclib3 mpfr4 musl musl-compat-headers"
+	packages+=" autoconf automake-1.16 binutils gcc-12 gmp libtool m4 mpclib3 mpfr4 musl"
 fi
 
 # The unpacked source of a Buildroot package, in the state that Buildroot expects of a released archive.
 unpacked() { # PACKAGE
-	local source=$TOP/target/systems/$1 inner
-	if [ "$1" = musl-compat-headers ]; then
-		# A list of macros that is the same in every BSD, and a header of Buildroot's own.
-		mkdir -p "$source"
-		cp "$(echo '#include <sys/queue.h>' | gcc -E - | sed -n 's|^# [0-9]* "\(/.*/queue.h\)".*|\1|p' | head -n 1)" \
-			"$BUILDROOT/package/musl-compat-headers/cdefs.h" "$source"
-	else
-		source_of "$1" >/dev/null
-	fi
-	# Debian packs gcc's archive into one of its own.
-	for inner in "$source"/gcc-[0-9]*.tar.xz; do
-		[ -e "$inner" ] && [ ! -e "$source/configure" ] || continue
-		tar -xf "$inner" -C "$source" --strip-components=1
-		# Without the parts of its manual that it would be compared with.
-		sed -i '/^\$(srcdir)\/doc\/tm.texi: s-tm-texi/d' "$source/gcc/Makefile.in"
-	done
-	# And gmp without its manual, which its makefiles name.
-	[ "$1" != gmp ] || { mkdir -p "$source/doc" && touch "$source/doc/Makefile.am"; }
+	local source
+	source=$(source_of "$1")
+	case $1 in
+	gcc-12)
+		# An archive in the archive, without the parts of its manual that it compares with what it makes.
+		if [ ! -e "$source/configure" ]; then
+			tar -xf "$source"/gcc-[0-9]*.tar.xz -C "$source" --strip-components=1
+			sed -i '/^\$(srcdir)\/doc\/tm.texi: s-tm-texi/d' "$source/gcc/Makefile.in"
+		fi
+		;;
+	gmp)
+		# Without its manual, which its makefiles name.
+		mkdir -p "$source/doc"
+		touch "$source/doc/Makefile.am"
+		;;
+	esac
 	[ -e "$source/configure" ] || [ ! -e "$source/configure.ac" ] || (cd "$source" && autoreconf -fi >"$RUN/autoreconf.log" 2>&1)
 	echo "$source"
 }
@@ -50,7 +48,7 @@ for package in $packages; do
 	mpclib3) variables=MPC ;;
 	mpfr4) variables=MPFR ;;
 	zlib) variables=LIBZLIB ;;
-	*) variables=${package^^} variables=${variables//-/_} ;;
+	*) variables=${package^^} ;;
 	esac
 	for variable in $variables; do
 		echo "${variable}_OVERRIDE_SRCDIR = $source"
@@ -59,8 +57,13 @@ done >"$override"
 if [ -n "${INTERNAL:-}" ]; then
 	. scripts/systems/linux-source.sh
 	echo "LINUX_HEADERS_OVERRIDE_SRCDIR = $kernel" >>"$override"
-	# This one has no site, and Buildroot asks for one once it is overridden.
-	echo "MUSL_COMPAT_HEADERS_SITE = $TOP/target/systems/musl-compat-headers" >>"$override"
+	# A list of macros that is the same in every BSD, and a header of Buildroot's own. They have no archive, and Buildroot asks
+	# for a site once they are overridden.
+	headers=$RUN/musl-compat-headers
+	mkdir "$headers"
+	cp "$(echo '#include <sys/queue.h>' | gcc -E - | sed -n 's|^# [0-9]* "\(/.*/queue.h\)".*|\1|p' | head -n 1)" \
+		"$BUILDROOT/package/musl-compat-headers/cdefs.h" "$headers"
+	printf 'MUSL_COMPAT_HEADERS_%s = %s\n' SITE "$headers" OVERRIDE_SRCDIR "$headers" >>"$override"
 fi
 
 configuration() { # WAY
