@@ -13,50 +13,46 @@ fn top() -> &'static Path {
 /// What of the protocol two versions have to share, one line each: fields with number and type, values of enums, calls.
 fn spoken() -> BTreeSet<String> {
     let files = fs::read_dir(top().join("proto/rdcc/v1")).expect("the protocol's directory");
-    let files: Vec<_> = files.map(|entry| entry.expect("an entry").path()).collect();
-    let set = protox::compile(files, [top().join("proto")]).expect("the protocol");
+    let mut compiler = protox::Compiler::new([top().join("proto")]).expect("a directory");
+    compiler
+        .open_files(files.map(|entry| entry.expect("an entry").path()))
+        .expect("the protocol");
+    let pool = compiler.descriptor_pool();
     let mut lines = BTreeSet::new();
-    for file in set.file {
-        let package = file.package().to_owned();
-        let mut messages: Vec<_> = file
-            .message_type
-            .into_iter()
-            .map(|message| (package.clone(), message))
-            .collect();
-        let mut enums: Vec<_> = file.enum_type.into_iter().map(|of| (package.clone(), of)).collect();
-        while let Some((scope, message)) = messages.pop() {
-            let name = format!("{scope}.{}", message.name());
-            for field in &message.field {
-                let mut line = format!("{name} {} {} {:?}", field.number(), field.name(), field.r#type());
-                if let Some(of) = &field.type_name {
-                    write!(line, " {of}").expect("a string");
-                }
-                let repeated = format!("{:?}", field.label()).contains("Repeated");
-                line.push_str(if repeated { " repeated" } else { "" });
-                lines.insert(line);
-            }
-            messages.extend(message.nested_type.into_iter().map(|nested| (name.clone(), nested)));
-            enums.extend(message.enum_type.into_iter().map(|nested| (name.clone(), nested)));
+    for field in pool
+        .all_messages()
+        .flat_map(|message| message.fields().collect::<Vec<_>>())
+    {
+        let (message, is) = (field.parent_message().full_name(), field.field_descriptor_proto());
+        let mut line = format!("{message} {} {} {:?}", field.number(), field.name(), is.r#type());
+        if let Some(of) = &is.type_name {
+            write!(line, " {of}").expect("a string");
         }
-        for (scope, of) in enums {
-            for value in &of.value {
-                lines.insert(format!("{scope}.{} {} {}", of.name(), value.number(), value.name()));
-            }
-        }
-        for service in &file.service {
-            for call in &service.method {
-                let stream = |streams| if streams { "stream " } else { "" };
-                lines.insert(format!(
-                    "{package}.{}/{} {}{} -> {}{}",
-                    service.name(),
-                    call.name(),
-                    stream(call.client_streaming()),
-                    call.input_type(),
-                    stream(call.server_streaming()),
-                    call.output_type()
-                ));
-            }
-        }
+        line.push_str(if field.is_list() || field.is_map() {
+            " repeated"
+        } else {
+            ""
+        });
+        lines.insert(line);
+    }
+    for value in pool.all_enums().flat_map(|of| of.values().collect::<Vec<_>>()) {
+        let of = value.parent_enum().full_name();
+        lines.insert(format!("{of} {} {}", value.number(), value.name()));
+    }
+    for call in pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+    {
+        let stream = |streams| if streams { "stream " } else { "" };
+        lines.insert(format!(
+            "{}/{} {}.{} -> {}.{}",
+            call.parent_service().full_name(),
+            call.name(),
+            stream(call.is_client_streaming()),
+            call.input().full_name(),
+            stream(call.is_server_streaming()),
+            call.output().full_name()
+        ));
     }
     lines
 }

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
-use super::farm::{COMPILER, TestFarm, assert_same_files, has_compiler, snapshot};
+use super::farm::{COMPILER, TestFarm, assert_same_files, distributed_compiler, has_compiler, snapshot};
 
 /// How long the build may stand still; a machine that builds other things too is slow.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -108,10 +108,8 @@ fn disturb(farm: &mut TestFarm, what: Disturbance, worker: &str) {
             farm.start_coordinator();
         }
         Disturbance::KillAgent => {
-            let agent = farm.json(&["status"])["agent"]["pid"].as_i64();
-            let pid = agent.and_then(|pid| Pid::from_raw(pid.try_into().expect("a process")));
-            if let Some(pid) = pid {
-                let _ = kill_process(pid, Signal::KILL);
+            if let Some(agent) = farm.agent() {
+                let _ = kill_process(agent, Signal::KILL);
             }
         }
     }
@@ -163,8 +161,7 @@ fn build_disturbed(seed: u64) {
     farm.assert_success(&local);
     let expected = snapshot(&farm.src());
     clean(&farm);
-    let compiler = format!("{} --toolchain arm926 {COMPILER}", env!("CARGO_BIN_EXE_rdcc"));
-    let mut command = make(&farm, &compiler);
+    let mut command = make(&farm, &distributed_compiler());
     let mut build = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

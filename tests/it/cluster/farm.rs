@@ -72,6 +72,11 @@ pub struct TestFarm {
 /// The compiler that the farm's tests use.
 pub const COMPILER: &str = "arm-linux-gnueabi-gcc";
 
+/// What make is given as `CC` to compile by the farm.
+pub fn distributed_compiler() -> String {
+    format!("{} --toolchain arm926 {COMPILER}", env!("CARGO_BIN_EXE_rdcc"))
+}
+
 /// Tells whether the cross compiler is here; the tests say that they were skipped when it is not.
 pub fn has_compiler() -> bool {
     let found = Path::new("/usr/bin").join(COMPILER).exists();
@@ -286,6 +291,12 @@ impl TestFarm {
     /// The counters.
     pub fn stats(&self) -> serde_json::Value {
         self.json(&["stats"])
+    }
+
+    /// The client's agent, if one runs.
+    pub fn agent(&self) -> Option<Pid> {
+        let pid = self.json(&["status"])["agent"]["pid"].as_i64()?;
+        Pid::from_raw(pid.try_into().expect("a process"))
     }
 
     /// What the daemons said, for a failed assertion.

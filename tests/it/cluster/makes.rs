@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::chaos::{clean, make, more_than, write_project};
-use super::farm::{COMPILER, TestFarm, assert_same_files, has_compiler, snapshot};
+use super::farm::{COMPILER, TestFarm, assert_same_files, distributed_compiler, has_compiler, snapshot};
 
 /// Longer than coordinator and workers wait for a peer that answers nothing.
 const ASLEEP: Duration = Duration::from_secs(25);
@@ -25,10 +25,7 @@ fn farm() -> (TestFarm, BTreeMap<PathBuf, Vec<u8>>) {
 }
 
 fn distributed(farm: &TestFarm) -> Command {
-    let mut command = make(
-        farm,
-        &format!("{} --toolchain arm926 {COMPILER}", env!("CARGO_BIN_EXE_rdcc")),
-    );
+    let mut command = make(farm, &distributed_compiler());
     // A group of its own, as a shell gives each command.
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command
@@ -38,9 +35,11 @@ fn started(farm: &TestFarm) -> Child {
     distributed(farm).spawn().expect("make starts")
 }
 
-fn agent(farm: &TestFarm) -> Pid {
-    let agent = farm.json(&["status"])["agent"]["pid"].as_i64().expect("an agent");
-    Pid::from_raw(agent.try_into().expect("a process")).expect("a process")
+/// Starts make, and waits until some objects are made and many are not.
+fn under_way(farm: &TestFarm) -> Child {
+    let mut build = started(farm);
+    more_than(farm, &mut build, 5, &[]).expect("the build goes on");
+    build
 }
 
 fn assert_ends(farm: &TestFarm, build: Child, expected: &BTreeMap<PathBuf, Vec<u8>>, what: &str) {
@@ -54,17 +53,15 @@ fn client_asleep_longer_than_its_peers_wait_goes_on_remotely() {
         return;
     }
     let (farm, expected) = farm();
-    let mut build = started(&farm);
-    more_than(&farm, &mut build, 5, &[]).expect("the build goes on");
-    let agent = agent(&farm);
-    let group = Pid::from_child(&build);
-    for signal in [Signal::STOP, Signal::CONT] {
-        kill_process_group(group, signal).expect("signalled");
+    let build = under_way(&farm);
+    let agent = farm.agent().expect("an agent");
+    let signal_all = |signal| {
+        kill_process_group(Pid::from_child(&build), signal).expect("signalled");
         kill_process(agent, signal).expect("signalled");
-        if signal == Signal::STOP {
-            std::thread::sleep(ASLEEP);
-        }
-    }
+    };
+    signal_all(Signal::STOP);
+    std::thread::sleep(ASLEEP);
+    signal_all(Signal::CONT);
     let before = farm.stats()["remote"].as_u64().expect("a count");
     assert_ends(&farm, build, &expected, "after the sleep");
     let after = farm.stats();
@@ -94,8 +91,7 @@ fn make_killed_outright_leaves_nothing_half_written_for_the_next() {
         return;
     }
     let (farm, expected) = farm();
-    let mut build = started(&farm);
-    more_than(&farm, &mut build, 5, &[]).expect("the build goes on");
+    let mut build = under_way(&farm);
     build.kill().expect("killed");
     build.wait().expect("gone");
     // The compiles that it had started may be running still; what is there now is whole.
@@ -116,7 +112,7 @@ fn farm_ends_well_while_a_client_is_asleep() {
     }
     let (mut farm, _) = farm();
     farm.must(distributed(&farm));
-    let agent = agent(&farm);
+    let agent = farm.agent().expect("an agent");
     kill_process(agent, Signal::STOP).expect("signalled");
     for worker in ["n1", "n2"] {
         farm.signal_worker(worker, Signal::TERM);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::anywhere::{compile, compile_until_remote, farm_without_workers, rdcc, write_unit};
-use super::farm::{COMPILER, TestFarm, has_compiler};
+use super::farm::{COMPILER, TestFarm, distributed_compiler, has_compiler};
 
 /// Makes a command one that may have so many files open.
 fn with_descriptors(command: &Command, count: u32) -> Command {
@@ -59,7 +59,7 @@ fn objects(farm: &TestFarm) -> Vec<Vec<u8>> {
 }
 
 fn build(farm: &TestFarm, descriptors: u32, expected: &[Vec<u8>]) {
-    let cc = format!("{} --toolchain arm926 {COMPILER}", env!("CARGO_BIN_EXE_rdcc"));
+    let cc = distributed_compiler();
     farm.must(with_descriptors(&make(farm, &cc), descriptors));
     assert!(objects(farm) == expected, "{}", farm.logs());
 }

@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::farm::{COMPILER, TestFarm, has_compiler};
+use super::farm::{COMPILER, TestFarm, distributed_compiler, has_compiler};
 
 #[test]
 fn every_way_in_leads_to_the_same_object() {
@@ -85,7 +85,7 @@ fn many_compiles_at_once_share_the_workers() {
     }
     makefile.push_str("\n%.o: %.c\n\t$(CC) -O2 -MMD -c $< -o $@\n");
     farm.write("Makefile", makefile);
-    let cc = format!("{} --toolchain arm926 {COMPILER}", env!("CARGO_BIN_EXE_rdcc"));
+    let cc = distributed_compiler();
     let mut make = farm.client(Path::new("/usr/bin/make"));
     let output = make
         .args(["-s", "-j8", &format!("CC={cc}")])
