@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::{Signal, kill_process};
+
 use super::anywhere::{compile, compile_until_remote, farm_without_workers, rdcc, write_unit};
 use super::farm::{COMPILER, TestFarm, distributed_compiler, has_compiler};
 
@@ -105,12 +107,15 @@ fn directories_that_are_swept_away_are_made_again() {
     let expected = write_unit(&farm, "h");
     compile(&farm, rdcc(&farm), &expected);
     compile_until_remote(&farm, &write_unit(&farm, "i"));
+    let swept = farm.agent().expect("an agent");
     sweep(&farm.path("client"));
     for what in ["e", "f"] {
         let expected = write_unit(&farm, what);
         compile(&farm, rdcc(&farm), &expected);
     }
     compile_until_remote(&farm, &write_unit(&farm, "g"));
+    // Nobody finds this one's socket any more; it would end after some idle minutes.
+    kill_process(swept, Signal::TERM).expect("signalled");
 }
 
 /// Removes what is in a directory, as a cleaner of temporary files does.
