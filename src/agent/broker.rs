@@ -11,17 +11,19 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::coordinator_link::{CoordinatorLink, FarmView, GrantHeld, News, Purpose, Ticket, WantError, Wish};
+use super::coordinator_link::{
+    CoordinatorLink, Ending, FarmView, GrantHeld, LinkState, News, Purpose, Ticket, Void, WantError, Wish,
+};
 use super::machine;
-use super::placing::{Action, AheadNumber, Ask, Choice, Event, JobNumber, Placing, Reach, Spare};
+use super::placing::{Action, Again, AheadNumber, Ask, Choice, Event, JobNumber, Placing, Reach, Spare};
 use crate::ids::{GrantId, ToolchainId};
-use crate::job::Variants;
+use crate::job::{RefusalKind, Variants};
 use crate::runtime::tasks::Tasks;
 
 /// What the task is told. Its queue is bounded by the jobs: each causes a handful of messages.
 enum Message {
     Ask(JobNumber, Ask, Wish, oneshot::Sender<Result<Found, WantError>>),
-    Left(JobNumber),
+    Left(JobNumber, Option<Box<GrantHeld>>),
     Answered(JobNumber, Result<GrantHeld, WantError>),
     Ahead(AheadNumber, Result<GrantHeld, WantError>),
     News(News),
@@ -42,6 +44,8 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Stay {
     number: JobNumber,
+    /// The place that it leaves.
+    place: Option<Box<GrantHeld>>,
     inbox: Option<Inbox>,
     undisturbed: Arc<AtomicBool>,
 }
@@ -52,6 +56,7 @@ impl Stay {
     pub fn uncounted() -> Self {
         Self {
             number: 0,
+            place: None,
             inbox: None,
             undisturbed: Arc::default(),
         }
@@ -61,13 +66,18 @@ impl Stay {
     pub fn is_undisturbed(&self) -> bool {
         self.undisturbed.load(Ordering::Relaxed)
     }
+
+    /// Hands over the place that the job leaves, whose ending is known.
+    pub fn vacate(&mut self, place: GrantHeld) {
+        self.place = Some(Box::new(place));
+    }
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
         if let Some(inbox) = &self.inbox {
-            // When the task is gone, so is the count.
-            let _ = inbox.send(Message::Left(self.number));
+            // When the task is gone, so is the count, and the place goes back by its drop.
+            let _ = inbox.send(Message::Left(self.number, self.place.take()));
         }
     }
 }
@@ -92,7 +102,12 @@ impl Broker {
         let farm = Arc::new(std::sync::Mutex::new(None));
         let (told, seen) = (inbox.clone(), Arc::clone(&farm));
         let link = connect(Box::new(move |news| {
-            if let News::Farm(view) = news {
+            let view = match news {
+                News::Farm(view) => Some(Some(view)),
+                News::Parted => Some(None),
+                News::Joined | News::Voided(..) => None,
+            };
+            if let Some(view) = view {
                 *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = view;
             }
             let _ = told.send(Message::News(news));
@@ -127,6 +142,7 @@ impl Broker {
         // Says that the job has left if we are dropped before there is an answer.
         let looking = Stay {
             number,
+            place: None,
             inbox: Some(self.inbox.clone()),
             undisturbed: Arc::clone(&self.undisturbed),
         };
@@ -189,9 +205,15 @@ impl Owner {
                 self.askers.insert(number, Asker { wish, reply, ticket });
                 Some(Event::Asked(number, ask))
             }
-            Message::Left(number) => {
+            Message::Left(number, place) => {
                 self.askers.remove(&number);
-                Some(Event::Left(number))
+                let Some(grant) = place else {
+                    return Some(Event::Left(number));
+                };
+                let (id, toolchain) = (grant.grant, grant.toolchain);
+                let event = Event::Vacated(number, toolchain, id, spare(&grant), again(&grant));
+                self.held.insert(id, *grant);
+                Some(event)
             }
             Message::Answered(number, answer) => self.answered(number, answer),
             Message::Ahead(number, answer) => {
@@ -206,6 +228,8 @@ impl Owner {
                 self.held.insert(id, grant);
                 Some(Event::Spare(number, id, spare))
             }
+            Message::News(News::Joined) => Some(Event::Joined),
+            Message::News(News::Parted) => Some(Event::Parted),
             Message::News(News::Farm(view)) => Some(Event::View(view)),
             Message::News(News::Voided(grant, _)) => Some(Event::Voided(grant)),
         }
@@ -215,13 +239,16 @@ impl Owner {
         // One that was taken back, or whose job has left, goes back by its drop.
         let asker = self.askers.get_mut(&number)?;
         asker.ticket.take()?.answered();
+        if let Err(WantError::Unreachable(_)) = answer {
+            return Some(Event::Unheard(number));
+        }
         let asker = self.askers.remove(&number)?;
         match answer {
             Ok(grant) => {
-                let power = grant.power();
+                let spare = spare(&grant);
                 let stay = self.stay(number);
                 let _ = asker.reply.send(Ok(Found::There(Box::new(grant), stay)));
-                Some(Event::Granted(number, power))
+                Some(Event::Granted(number, spare))
             }
             Err(error) => {
                 let _ = asker.reply.send(Err(error));
@@ -264,6 +291,16 @@ impl Owner {
                     let _ = asker.reply.send(Ok(Found::Here(choice, self.stay(number))));
                 }
             }
+            Action::GiveUp(number) => {
+                if let Some(asker) = self.askers.remove(&number) {
+                    let reason = match self.link.state() {
+                        LinkState::Down(reason) => reason,
+                        LinkState::Connecting | LinkState::Up => "there is no session with it".to_owned(),
+                    };
+                    let _ = asker.reply.send(Err(WantError::Unreachable(reason)));
+                }
+            }
+            Action::Reconnect => self.link.hurry(),
             Action::WantAhead(number, toolchain, variants) => {
                 let inbox = self.inbox.clone();
                 let answer = move |answer| {
@@ -285,6 +322,7 @@ impl Owner {
     fn stay(&self, number: JobNumber) -> Stay {
         Stay {
             number,
+            place: None,
             inbox: None,
             undisturbed: Arc::clone(&self.undisturbed),
         }
@@ -306,6 +344,26 @@ fn spare(grant: &GrantHeld) -> Spare {
         runs_on: match grant.stand_in {
             Some(_) => Variants::Certified,
             None => Variants::Never,
+        },
+    }
+}
+
+/// What a place is good for without a coordinator, by how its job ended.
+fn again(grant: &GrantHeld) -> Again {
+    if !matches!(grant.void(), None | Some(Void::Recalled)) {
+        return Again::Never;
+    }
+    match grant.ending() {
+        Ending::Ran(_) | Ending::Unused => Again::AtOnce,
+        Ending::Fault => Again::Never,
+        Ending::Refused(kind) => match kind {
+            RefusalKind::Busy => Again::Later,
+            RefusalKind::Fault | RefusalKind::NoToolchain | RefusalKind::Uncertified => Again::Never,
+            RefusalKind::Unsupported
+            | RefusalKind::Unlike
+            | RefusalKind::Limit
+            | RefusalKind::Changed
+            | RefusalKind::ReadOnly => Again::AtOnce,
         },
     }
 }

@@ -1,7 +1,7 @@
 //! The farm as it is: places from the coordinator, runs at workers, one link to each.
 //!
 //! Translates between what the links say and what `fallback` decides by. A worker's link is kept for as long as jobs keep
-//! coming, and left when it breaks. Invariant: every grant is given back with the ending that it had.
+//! coming, and left when it breaks. Invariant: every grant goes back to the broker with the ending that it had.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +58,7 @@ pub struct HeldPlace {
     prediction: Prediction,
     /// How it counts if nobody says more.
     ending: Ending,
-    _stay: Stay,
+    stay: Stay,
 }
 
 impl HeldPlace {
@@ -69,8 +69,9 @@ impl HeldPlace {
 
 impl Drop for HeldPlace {
     fn drop(&mut self) {
-        if let Some(grant) = self.grant.take() {
-            grant.done(self.ending);
+        if let Some(mut grant) = self.grant.take() {
+            grant.end(self.ending);
+            self.stay.vacate(grant);
         }
     }
 }
@@ -208,7 +209,7 @@ impl Farm for Cluster {
                 prediction,
                 grant: Some(*grant),
                 ending: Ending::Unused,
-                _stay: stay,
+                stay,
             })),
         }
     }

@@ -150,8 +150,12 @@ pub enum Void {
 /// What the coordinator says by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// The farm is like this now; `None`: there is no session any more.
-    Farm(Option<FarmView>),
+    /// There is a session.
+    Joined,
+    /// There is none any more.
+    Parted,
+    /// The farm is like this now.
+    Farm(FarmView),
     /// A grant is void.
     Voided(GrantId, Void),
 }
@@ -190,6 +194,7 @@ enum Note {
     Used(AgentSessionId, GrantId, Cost),
     Done(AgentSessionId, GrantId, Ending),
     Accuse(Name, String),
+    Hurry,
 }
 
 impl CoordinatorLink {
@@ -242,6 +247,12 @@ impl CoordinatorLink {
     pub fn accuse(&self, worker: Name, what: String) {
         // When the task is gone, so is this agent.
         let _ = self.notes.send(Note::Accuse(worker, what));
+    }
+
+    /// Looks soon whether the coordinator is back, if there is no session.
+    pub fn hurry(&self) {
+        // When the task is gone, so is this agent.
+        let _ = self.notes.send(Note::Hurry);
     }
 
     /// Returns how the session stands.
@@ -313,9 +324,10 @@ impl Drop for Ticket {
     }
 }
 
-/// A place on a worker, until [`GrantHeld::done`] or drop.
+/// A place on a worker, until it is dropped.
 ///
-/// Dropped, it is given back: as unused when its token was never taken, else as a fault.
+/// Dropped, it is given back: with the ending that was told, else as unused when its token was never taken, as a fault when it
+/// was.
 #[derive(Debug)]
 pub struct GrantHeld {
     /// The worker's name.
@@ -380,9 +392,14 @@ impl GrantHeld {
         }
     }
 
-    /// Gives the grant back, and says how it went.
-    pub fn done(mut self, ending: Ending) {
+    /// Takes note of how it went; said when the grant is given back.
+    pub fn end(&mut self, ending: Ending) {
         self.ending = ending;
+    }
+
+    /// Returns how it went, or counts if nobody says more.
+    pub fn ending(&self) -> Ending {
+        self.ending
     }
 }
 

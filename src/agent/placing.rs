@@ -4,7 +4,8 @@
 //! the place with the earliest predicted finish among those that are held; else it asks for one. It runs here where that
 //! is predicted to end sooner: at once when earlier compiles of the same source say so, or taken back from the queue
 //! while the farm has no place and a core here is idle. Places are held ahead of need while a build is active, so
-//! that an ordinary job waits for no round trip, and given back when it pauses.
+//! that an ordinary job waits for no round trip, and given back when it pauses. While the coordinator is away, jobs take
+//! turns in the places that the agent has (`outage`).
 //!
 //! Invariants: a job gets one place or runs here, once; at most [`SPARES_MAX`] places are held or asked for ahead of need
 //! per toolchain; nothing is held for a toolchain that no job has asked for within [`PAUSE`].
@@ -19,10 +20,13 @@ use crate::ids::{GrantId, Name, ToolchainId};
 use crate::job::Variants;
 
 mod estimates;
+mod outage;
 mod spares;
 #[cfg(test)]
 mod tests;
 
+pub use outage::Again;
+use outage::Outage;
 use spares::{PAUSE_IDLE, Pool};
 
 /// Most places held or asked for ahead of need, per toolchain.
@@ -69,7 +73,7 @@ pub enum Reach {
     Chosen,
 }
 
-/// A place that is held.
+/// A place at a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spare {
     /// Where it is.
@@ -106,18 +110,26 @@ impl Choice {
 pub enum Event {
     /// A job looks for a place.
     Asked(JobNumber, Ask),
-    /// The coordinator granted what the job wanted: a place of this power.
-    Granted(JobNumber, f64),
+    /// The coordinator granted what the job wanted.
+    Granted(JobNumber, Spare),
+    /// The want could not be sent, or was lost with the session.
+    Unheard(JobNumber),
     /// The job has ended, or does not look any more, or the coordinator refused it.
     Left(JobNumber),
+    /// The job has ended, and has left this place of that toolchain.
+    Vacated(JobNumber, ToolchainId, GrantId, Spare, Again),
     /// A place that was asked for ahead of need is there.
     Spare(AheadNumber, GrantId, Spare),
     /// It will not come.
     NoSpare(AheadNumber),
     /// A place is void, or wanted back.
     Voided(GrantId),
-    /// The farm is like this now; `None`: there is no coordinator.
-    View(Option<FarmView>),
+    /// There is a session with the coordinator.
+    Joined,
+    /// There is none any more.
+    Parted,
+    /// The farm is like this now.
+    View(FarmView),
     /// This machine is like this now.
     Reading(Reading),
     /// Time has passed.
@@ -135,22 +147,38 @@ pub enum Action {
     Use(JobNumber, GrantId),
     /// Run the job here.
     RunHere(JobNumber, Choice),
+    /// Tell the job that there is no place, since there is no coordinator.
+    GiveUp(JobNumber),
     /// Ask for a place ahead of need, on a variant too or not.
     WantAhead(AheadNumber, ToolchainId, Variants),
     /// Take that back.
     TakeBackAhead(AheadNumber),
-    /// Give a held place back, unused.
+    /// Give a held place back.
     Return(GrantId),
+    /// Look soon whether the coordinator is back.
+    Reconnect,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum State {
     New,
     /// Wanted since then.
     Waits(Instant),
-    /// Runs at a place of this power.
-    There(f64),
+    /// Waits since then for one of the places that this agent has, without a coordinator.
+    Holds(Instant),
+    /// Runs there.
+    There(Spare),
     Here,
+}
+
+impl State {
+    /// Returns since when a job waits for a place at a worker.
+    fn waits_since(&self) -> Option<Instant> {
+        match self {
+            State::Waits(since) | State::Holds(since) => Some(*since),
+            State::New | State::There(_) | State::Here => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -160,9 +188,11 @@ struct Job {
 }
 
 impl Job {
-    /// Tells whether a worker may get it.
-    fn may_go_to(&self, worker: &Name) -> bool {
-        self.ask.only.as_ref().is_none_or(|only| only == worker) && !self.ask.avoid.contains(worker)
+    /// Tells whether it may run there.
+    fn may_use(&self, spare: &Spare) -> bool {
+        let ask = &self.ask;
+        let may_go = ask.only.as_ref().is_none_or(|only| *only == spare.worker) && !ask.avoid.contains(&spare.worker);
+        may_go && spare.runs_on <= ask.variants
     }
 
     fn work_s(&self) -> f64 {
@@ -178,6 +208,7 @@ pub struct Placing {
     jobs: BTreeMap<JobNumber, Job>,
     pools: BTreeMap<ToolchainId, Pool>,
     view: Option<FarmView>,
+    outage: Option<Outage>,
     next_ahead: AheadNumber,
     actions: Vec<Action>,
     /// When something happened last; `None` before anything has.
@@ -193,6 +224,7 @@ impl Placing {
             jobs: BTreeMap::new(),
             pools: BTreeMap::new(),
             view: None,
+            outage: None,
             next_ahead: 1,
             actions: Vec::new(),
             handled: None,
@@ -213,12 +245,13 @@ impl Placing {
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::Asked(number, ask) => self.asked(number, ask, now),
-            Event::Granted(number, power) => {
-                if let Some(job) = self.jobs.get_mut(&number) {
-                    job.state = State::There(power);
-                }
-            }
+            Event::Granted(number, spare) => self.set(number, State::There(spare)),
+            Event::Unheard(number) => self.unheard(number),
             Event::Left(number) => self.left(number, now),
+            Event::Vacated(number, toolchain, grant, spare, again) => {
+                self.left(number, now);
+                self.vacated(toolchain, grant, spare, again, now);
+            }
             Event::Spare(ahead, grant, spare) => self.spare(ahead, grant, spare, now),
             Event::NoSpare(ahead) => {
                 for pool in self.pools.values_mut() {
@@ -236,12 +269,9 @@ impl Placing {
                     }
                 }
             }
-            Event::View(view) => {
-                self.view = view;
-                if view.is_none() {
-                    self.forget_spares();
-                }
-            }
+            Event::Joined => self.find_coordinator(),
+            Event::Parted => self.lose_coordinator(now),
+            Event::View(view) => self.view = Some(view),
             Event::Reading(reading) => self.share.handle_reading(reading, now),
             Event::Time => {}
         }
@@ -252,21 +282,22 @@ impl Placing {
 
     /// Returns when [`Event::Time`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let spares = self.pools.iter().flat_map(|(toolchain, pool)| {
+        let outage = self.outage.as_ref().map(Outage::next_deadline);
+        // Without a coordinator nothing becomes void, nor does anybody else want what is held.
+        let pools = self.pools.iter().filter(|_| outage.is_none());
+        let spares = pools.flat_map(|(toolchain, pool)| {
             let pause =
                 (!pool.spares.is_empty() || !pool.asked.is_empty()).then(|| pool.last_seen + self.pause(*toolchain));
             pool.spares.values().map(|(_, until)| *until).chain(pause)
         });
         let handled = self.handled?;
-        let queued = self.jobs.values().filter_map(|job| match job.state {
-            State::Waits(since) if job.ask.reach == Reach::Anywhere => {
-                let soon = since + ROUND_TRIP;
-                // Later it is time for another look at this machine, which may have become idle in silence.
-                Some(if soon > handled { soon } else { handled + LOOK_AGAIN })
-            }
-            _ => None,
+        let queued = self.jobs.values().filter(|job| job.ask.reach == Reach::Anywhere);
+        let queued = queued.filter_map(|job| job.state.waits_since()).map(|since| {
+            let soon = since + ROUND_TRIP;
+            // Later it is time for another look at this machine, which may have become idle in silence.
+            if soon > handled { soon } else { handled + LOOK_AGAIN }
         });
-        spares.chain(queued).min()
+        spares.chain(queued).chain(outage).min()
     }
 
     fn left(&mut self, number: JobNumber, now: Instant) {
@@ -290,6 +321,7 @@ impl Placing {
 
     fn settle(&mut self, now: Instant) {
         self.place_new(now);
+        self.go_on_alone(now);
         self.use_spares();
         self.help_out(now);
         self.keep_spares(now);
@@ -305,17 +337,22 @@ impl Placing {
         for number in new {
             let job = &self.jobs[&number];
             let spare = self.best_spare(job);
-            let there = self.finish_there(job, spare.map(|(_, power)| power));
+            let there = match &spare {
+                None if self.outage.is_some() => self.finish_in_queue(number, job),
+                _ => self.finish_there(job, spare.as_ref().map(|(_, spare)| spare.power)),
+            };
             let here = self
                 .share_for(job)
                 .map(|share| job.work_s() / (self.power_here * share));
             let believed = job.ask.prediction.is_of_this_source();
             if believed && here.is_some_and(|here| here <= there) {
                 self.run_here(number, Choice::FasterHere, now);
-            } else if let Some((grant, power)) = spare
-                && !self.is_worth_a_wait(job, power)
+            } else if let Some((grant, spare)) = spare
+                && !self.is_worth_a_wait(job, spare.power)
             {
-                self.use_spare(number, grant, power);
+                self.use_spare(number, grant, spare);
+            } else if self.may_hold_on(job) {
+                self.set(number, State::Holds(now));
             } else {
                 self.set(number, State::Waits(now));
                 self.actions.push(Action::Want(number));
@@ -327,18 +364,20 @@ impl Placing {
     /// does not, longer ones hardly do: they are sooner served there, and take longer here.
     fn help_out(&mut self, now: Instant) {
         loop {
-            let waiting = self.jobs.iter().filter_map(|(number, job)| match job.state {
-                State::Waits(since) if now >= since + ROUND_TRIP => {
-                    Some((*number, job.work_s() / (self.power_here * self.share_for(job)?)))
-                }
-                _ => None,
-            });
+            let waits = |job: &Job| job.state.waits_since().is_some_and(|since| now >= since + ROUND_TRIP);
+            let waiting = self
+                .jobs
+                .iter()
+                .filter(|(_, job)| waits(job))
+                .filter_map(|(number, job)| Some((*number, job.work_s() / (self.power_here * self.share_for(job)?))));
             let soonest = waiting.min_by(|(_, one), (_, other)| one.total_cmp(other));
             let Some((number, here)) = soonest else { return };
             if here >= self.finish_in_queue(number, &self.jobs[&number]) {
                 return;
             }
-            self.actions.push(Action::TakeBack(number));
+            if matches!(self.jobs[&number].state, State::Waits(_)) {
+                self.actions.push(Action::TakeBack(number));
+            }
             self.run_here(number, Choice::FarmFull, now);
         }
     }

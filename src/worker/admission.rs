@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
@@ -106,7 +106,7 @@ impl Door {
         if !*self.shared.open.borrow() {
             return Ok(None);
         }
-        let (ticket, wait) = match state.slots.admit(claim)? {
+        let (ticket, wait) = match state.slots.admit(claim, Instant::now())? {
             Admission::Start(ticket) => (ticket, None),
             Admission::Wait(ticket) => {
                 let (start, wait) = oneshot::channel();
@@ -160,6 +160,7 @@ impl Places for Door {
     }
 
     fn parted(&self) {
+        self.lock().slots.parted(Instant::now());
         self.shared.open.send_replace(true);
     }
 

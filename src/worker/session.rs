@@ -1,7 +1,7 @@
 //! The worker's session with its coordinator: states what this node is, reports, obeys, and comes back for ever.
 //!
 //! One task owns the session. Jobs do not pass through here and survive its end: while the coordinator is away, running
-//! jobs go on and grants of the last session stay good. What the orders mean for slots and toolchains is decided behind
+//! jobs go on and grants of the last session stay good, for one job after another. What the orders mean for slots and toolchains is decided behind
 //! [`Places`] and [`Toolchains`]. The contract is the comment of `WorkerSession` in `proto/rdcc/v1/coordinator.proto`.
 
 use std::collections::HashSet;
@@ -24,7 +24,7 @@ use crate::trust::credentials::Trust;
 /// First and longest pause between attempts to reach the coordinator: a restart is noticed within a second, and a
 /// hundred nodes of a dead coordinator cost next to nothing.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LONGEST: Duration = Duration::from_secs(5);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
 /// Events that may wait for the coordinator. It takes them far faster than they arise; when it does not, the session
 /// is dead.
 const EVENTS_MAX: usize = 256;
@@ -58,7 +58,7 @@ pub trait Places: Send + Sync + 'static {
     fn hello(&self) -> Vec<GrantId>;
     /// Takes the key of the session that begins.
     fn welcome(&self, key: GrantKey);
-    /// The attempt to join failed; the last session's grants stay good.
+    /// The session has ended or did not come about; the last one's grants stay good.
     fn parted(&self);
     /// No job may start under this grant any more.
     fn void(&self, grant: GrantId);

@@ -2,16 +2,18 @@
 //!
 //! The coordinator gives out no more places than there are slots, but a grant may arrive while a cancelled job is still
 //! being killed; such a job waits, and among those that wait the agent with the fewest running jobs is next. Each grant
-//! serves once, and only under the key of the present session, or of the last one while there is none. No clock: how
-//! long a job may wait is the caller's business. Invariants: never more running than slots; at most as many waiting;
-//! memory is bounded whatever arrives.
+//! serves once, and only under the key of the present session, or of the last one while there is none. Then, for
+//! [`REUSED_FOR`], who has had a place may also put one job after another into it: nobody is there to give places, and the
+//! slots need not be idle for that. How long a job may wait is the caller's business. Invariants: never more running than
+//! slots; at most as many waiting; memory is bounded whatever arrives.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::ids::{AgentSessionId, CoreGroupId, GrantId};
 use crate::job::{Refusal, RefusalKind};
-use crate::protocol::token::{GrantKey, GrantedJob, TokenCheck};
+use crate::protocol::token::{GrantKey, GrantedJob, REUSED_FOR, TokenCheck};
 
 /// Used grants remembered by number. Grants are numbered in order and used within seconds, so older numbers than the
 /// last few thousand are simply too old.
@@ -55,6 +57,8 @@ struct Holder {
     agent: AgentSessionId,
     /// The cores that it was given; the cores that it is on, once it has a slot.
     cores: CoreGroupId,
+    /// Whether its grant was taken back while it ran.
+    voided: bool,
 }
 
 /// One session's grants.
@@ -64,6 +68,8 @@ struct Session {
     spent: BTreeSet<GrantId>,
     /// Numbers up to this one count as spent.
     floor: Option<GrantId>,
+    /// Those of jobs that have ended, the last ones, as many as there are slots.
+    ended: VecDeque<GrantId>,
 }
 
 /// The slots of one worker.
@@ -74,6 +80,8 @@ pub struct Slots {
     running: BTreeMap<Ticket, Holder>,
     waiting: VecDeque<(Ticket, Holder)>,
     session: Option<Session>,
+    /// Since when there has been no coordinator.
+    parted: Option<Instant>,
     voided: BTreeSet<GrantId>,
     next: u64,
     closed: bool,
@@ -87,6 +95,7 @@ impl Slots {
             running: BTreeMap::new(),
             waiting: VecDeque::new(),
             session: None,
+            parted: None,
             voided: BTreeSet::new(),
             next: 1,
             closed: false,
@@ -95,6 +104,7 @@ impl Slots {
 
     /// Takes the key of a new session with the coordinator: only its grants count from now on.
     pub fn new_session(&mut self, key: GrantKey) {
+        self.parted = None;
         if self.session.as_ref().is_some_and(|session| session.key == key) {
             return;
         }
@@ -102,8 +112,14 @@ impl Slots {
             key,
             spent: BTreeSet::new(),
             floor: None,
+            ended: VecDeque::new(),
         });
         self.voided.clear();
+    }
+
+    /// Takes note that there is no session with the coordinator: the last one's grants stay good.
+    pub fn parted(&mut self, now: Instant) {
+        self.parted.get_or_insert(now);
     }
 
     /// Refuses every job from now on; those that run end normally.
@@ -112,7 +128,7 @@ impl Slots {
     }
 
     /// Checks a claim and uses its grant up.
-    pub fn admit(&mut self, claim: &Claim) -> Result<Admission, Refusal> {
+    pub fn admit(&mut self, claim: &Claim, now: Instant) -> Result<Admission, Refusal> {
         if self.closed {
             return Err(busy("the worker is shutting down".to_owned()));
         }
@@ -123,21 +139,30 @@ impl Slots {
                 .of_holder(&claim.holder)
                 .verify(grant, agent, claim.job, &claim.token)
         };
+        let all = self.all();
+        let may_follow = self.may_have_a_successor(grant);
         let genuine = |session: &&mut Session| key_of(session) == TokenCheck::Genuine;
         let Some(session) = self.session.as_mut().filter(genuine) else {
             return Err(busy(format!("grant {grant} is not of this worker's present session")));
         };
-        session.spend(grant)?;
+        let alone = self.parted.is_some_and(|since| now < since + REUSED_FOR);
+        if !(alone && (may_follow || session.reuse(grant))) {
+            session.spend(grant)?;
+        }
         let ticket = Ticket(self.next);
         self.next += 1;
-        let cores = claim.cores;
-        let holder = Holder { grant, agent, cores };
-        let all: usize = self.slots.iter().map(|slots| *slots as usize).sum();
+        let holder = Holder {
+            grant,
+            agent,
+            cores: claim.cores,
+            voided: false,
+        };
         if self.running.len() < all {
             self.start(ticket, holder);
             return Ok(Admission::Start(ticket));
         }
         if self.waiting.len() >= all {
+            self.ended(&holder);
             return Err(busy("all slots are in use".to_owned()));
         }
         self.waiting.push_back((ticket, holder));
@@ -146,8 +171,13 @@ impl Slots {
 
     /// Takes a job as ended, running or waiting; returns the waiting job that now has its slot.
     pub fn finished(&mut self, ticket: Ticket) -> Option<Ticket> {
-        self.waiting.retain(|(waiting, _)| *waiting != ticket);
-        self.running.remove(&ticket)?;
+        let gave_up = self.waiting.iter().position(|(waiting, _)| *waiting == ticket);
+        let gave_up = gave_up.and_then(|at| self.waiting.remove(at)).map(|(_, holder)| holder);
+        let ended = self.running.remove(&ticket);
+        if let Some(holder) = ended.or(gave_up) {
+            self.ended(&holder);
+        }
+        ended?;
         let mut running_of = BTreeMap::<AgentSessionId, usize>::new();
         for holder in self.running.values() {
             *running_of.entry(holder.agent).or_default() += 1;
@@ -159,6 +189,22 @@ impl Slots {
         let (next, holder) = self.waiting.remove(index)?;
         self.start(next, holder);
         Some(next)
+    }
+
+    /// Tells whether just one job holds a grant: its answer is on its way, and the job still being cleaned up, when the next
+    /// one comes.
+    fn may_have_a_successor(&self, grant: GrantId) -> bool {
+        let mut holders = self.holders().filter(|holder| holder.grant == grant);
+        holders.next().is_some_and(|holder| !holder.voided) && holders.next().is_none()
+    }
+
+    /// Remembers that a grant's job has ended, unless it has been taken back or has its next job.
+    fn ended(&mut self, ended: &Holder) {
+        let all = self.all();
+        let is_held = self.holders().any(|holder| holder.grant == ended.grant);
+        if let Some(session) = self.session.as_mut().filter(|_| !ended.voided && !is_held) {
+            session.end(ended.grant, all);
+        }
     }
 
     /// Gives a slot: on the cores that the job was given, or else on the fastest that have one. A grant may come before
@@ -187,6 +233,11 @@ impl Slots {
         if let Some(session) = &mut self.session {
             // Being spent already is as good.
             let _ = session.spend(grant);
+            session.ended.retain(|ended| *ended != grant);
+        }
+        let waiting = self.waiting.iter_mut().map(|(_, holder)| holder);
+        for holder in self.running.values_mut().chain(waiting) {
+            holder.voided |= holder.grant == grant;
         }
         if !self.grants().contains(&grant) && self.voided.len() < VOIDED_MAX {
             self.voided.insert(grant);
@@ -200,12 +251,17 @@ impl Slots {
 
     /// Returns the grants in use, those of waiting jobs included.
     pub fn grants(&self) -> Vec<GrantId> {
-        let waiting = self.waiting.iter().map(|(_, holder)| holder);
+        self.holders().map(|holder| holder.grant).collect()
+    }
+
+    fn holders(&self) -> impl Iterator<Item = &Holder> {
         self.running
             .values()
-            .chain(waiting)
-            .map(|holder| holder.grant)
-            .collect()
+            .chain(self.waiting.iter().map(|(_, holder)| holder))
+    }
+
+    fn all(&self) -> usize {
+        self.slots.iter().map(|slots| *slots as usize).sum()
     }
 
     /// Returns how many jobs have a slot.
@@ -224,6 +280,22 @@ impl Session {
         }
         Ok(())
     }
+
+    /// Takes note that a grant's job has ended, if it is this session's. Only the last `most` are remembered.
+    fn end(&mut self, grant: GrantId, most: usize) {
+        if self.spent.contains(&grant) {
+            self.ended.push_back(grant);
+            while self.ended.len() > most {
+                self.ended.pop_front();
+            }
+        }
+    }
+
+    /// Gives the place of a job that has ended to another one under the same grant; tells whether there was one.
+    fn reuse(&mut self, grant: GrantId) -> bool {
+        let found = self.ended.iter().position(|ended| *ended == grant);
+        found.and_then(|at| self.ended.remove(at)).is_some()
+    }
 }
 
 fn busy(message: String) -> Refusal {
@@ -235,6 +307,8 @@ fn busy(message: String) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::digest::Digest;
     use crate::ids::ToolchainId;
@@ -264,14 +338,14 @@ mod tests {
     }
 
     fn start(slots: &mut Slots, grant: u64, agent: u64) -> Ticket {
-        match slots.admit(&claim(&KEY, grant, agent)) {
+        match slots.admit(&claim(&KEY, grant, agent), Instant::now()) {
             Ok(Admission::Start(ticket)) => ticket,
             other => panic!("{other:?}"),
         }
     }
 
     fn wait(slots: &mut Slots, grant: u64, agent: u64) -> Ticket {
-        match slots.admit(&claim(&KEY, grant, agent)) {
+        match slots.admit(&claim(&KEY, grant, agent), Instant::now()) {
             Ok(Admission::Wait(ticket)) => ticket,
             other => panic!("{other:?}"),
         }
@@ -281,12 +355,18 @@ mod tests {
     fn grant_serves_once_and_only_for_whom_it_was_made() {
         let mut slots = slots(4);
         start(&mut slots, 1, 7);
-        assert!(slots.admit(&claim(&KEY, 1, 7)).is_err(), "used");
-        assert!(slots.admit(&claim(&GrantKey([2; 32]), 2, 7)).is_err(), "forged");
+        assert!(slots.admit(&claim(&KEY, 1, 7), Instant::now()).is_err(), "used");
+        assert!(
+            slots.admit(&claim(&GrantKey([2; 32]), 2, 7), Instant::now()).is_err(),
+            "forged"
+        );
         let mut stolen = claim(&KEY, 2, 7);
         stolen.agent = AgentSessionId(8);
-        assert!(slots.admit(&stolen).is_err(), "stolen");
-        assert!(Slots::new(vec![1]).admit(&claim(&KEY, 1, 1)).is_err(), "no session yet");
+        assert!(slots.admit(&stolen, Instant::now()).is_err(), "stolen");
+        assert!(
+            Slots::new(vec![1]).admit(&claim(&KEY, 1, 1), Instant::now()).is_err(),
+            "no session yet"
+        );
     }
 
     #[test]
@@ -296,7 +376,10 @@ mod tests {
         let second = start(&mut slots, 2, 7);
         let same = wait(&mut slots, 3, 7);
         let other = wait(&mut slots, 4, 8);
-        assert!(slots.admit(&claim(&KEY, 5, 9)).is_err(), "enough are waiting");
+        assert!(
+            slots.admit(&claim(&KEY, 5, 9), Instant::now()).is_err(),
+            "enough are waiting"
+        );
         assert_eq!(slots.finished(first), Some(other));
         assert_eq!(slots.finished(second), Some(same));
         assert_eq!(slots.running(), 2);
@@ -313,7 +396,7 @@ mod tests {
                 cores,
                 ..claim(&KEY, grant, 7)
             };
-            match slots.admit(&claim) {
+            match slots.admit(&claim, Instant::now()) {
                 Ok(Admission::Start(ticket) | Admission::Wait(ticket)) => ticket,
                 Err(refusal) => panic!("{refusal:?}"),
             }
@@ -349,7 +432,7 @@ mod tests {
         start(&mut slots, 2, 7);
         wait(&mut slots, 3, 7);
         (1..=3).for_each(|grant| slots.void(GrantId(grant)));
-        assert!(slots.admit(&claim(&KEY, 1, 7)).is_err());
+        assert!(slots.admit(&claim(&KEY, 1, 7), Instant::now()).is_err());
         assert_eq!(slots.take_voided(), [GrantId(1)]);
         assert_eq!(slots.take_voided(), []);
         assert_eq!(slots.grants(), [GrantId(2), GrantId(3)]);
@@ -361,13 +444,74 @@ mod tests {
         start(&mut slots, 1, 7);
         let next = GrantKey([2; 32]);
         slots.new_session(next.clone());
-        assert!(slots.admit(&claim(&KEY, 2, 7)).is_err());
+        assert!(slots.admit(&claim(&KEY, 2, 7), Instant::now()).is_err());
         assert!(
-            slots.admit(&claim(&next, 1, 7)).is_ok(),
+            slots.admit(&claim(&next, 1, 7), Instant::now()).is_ok(),
             "numbers belong to their session"
         );
         slots.new_session(next.clone());
-        assert!(slots.admit(&claim(&next, 1, 7)).is_err(), "the same session goes on");
+        assert!(
+            slots.admit(&claim(&next, 1, 7), Instant::now()).is_err(),
+            "the same session goes on"
+        );
+    }
+
+    #[test]
+    fn without_a_coordinator_a_place_serves_one_job_after_another_for_a_while() {
+        let mut slots = slots(1);
+        let now = Instant::now();
+        let early = start(&mut slots, 1, 7);
+        slots.finished(early);
+        let first = start(&mut slots, 2, 7);
+        slots.parted(now);
+        let second = match slots.admit(&claim(&KEY, 2, 7), now) {
+            Ok(Admission::Wait(ticket)) => ticket,
+            other => panic!("{other:?}"),
+        };
+        assert!(slots.admit(&claim(&KEY, 2, 7), now).is_err(), "it has its next job");
+        assert_eq!(slots.finished(first), Some(second));
+        slots.finished(second);
+        let mut stolen = claim(&KEY, 2, 7);
+        stolen.holder = Arc::from("6162.client.rdcc");
+        assert!(slots.admit(&stolen, now).is_err(), "another member's");
+        assert!(
+            slots.admit(&claim(&KEY, 1, 7), now).is_err(),
+            "it ended before the last one"
+        );
+        for seconds in [0, 1, 100] {
+            let later = now + Duration::from_secs(seconds);
+            slots.parted(later);
+            let Ok(Admission::Start(ticket)) = slots.admit(&claim(&KEY, 2, 7), later) else {
+                panic!("refused after {seconds} s");
+            };
+            assert_eq!(slots.grants(), [GrantId(2)]);
+            assert_eq!(slots.finished(ticket), None);
+        }
+        assert!(slots.admit(&claim(&KEY, 2, 7), now + REUSED_FOR).is_err(), "too long");
+        start(&mut slots, 3, 7);
+    }
+
+    #[test]
+    fn what_the_coordinator_took_back_or_a_new_session_ended_is_not_used_again() {
+        let mut slots = slots(3);
+        let now = Instant::now();
+        let tickets = [1, 2, 3].map(|grant| start(&mut slots, grant, 7));
+        slots.void(GrantId(1));
+        slots.finished(tickets[0]);
+        slots.finished(tickets[1]);
+        slots.void(GrantId(2));
+        slots.parted(now);
+        assert!(slots.admit(&claim(&KEY, 1, 7), now).is_err(), "taken back while it ran");
+        assert!(slots.admit(&claim(&KEY, 2, 7), now).is_err(), "taken back afterwards");
+        let next = GrantKey([2; 32]);
+        slots.new_session(next.clone());
+        slots.finished(tickets[2]);
+        slots.parted(now);
+        for key in [&KEY, &next] {
+            let mut old = claim(key, 3, 7);
+            old.token = KEY.token(GrantId(3), AgentSessionId(7), toolchain()).to_vec();
+            assert!(slots.admit(&old, now).is_err());
+        }
     }
 
     #[test]
@@ -381,13 +525,13 @@ mod tests {
             slots.session.as_ref().map_or(0, |session| session.spent.len()),
             SPENT_MAX
         );
-        assert!(slots.admit(&claim(&KEY, 1, 7)).is_err());
+        assert!(slots.admit(&claim(&KEY, 1, 7), Instant::now()).is_err());
     }
 
     #[test]
     fn closed_worker_starts_nothing() {
         let mut slots = slots(1);
         slots.close();
-        assert!(slots.admit(&claim(&KEY, 1, 7)).is_err());
+        assert!(slots.admit(&claim(&KEY, 1, 7), Instant::now()).is_err());
     }
 }

@@ -198,7 +198,8 @@ async fn want_is_granted_with_a_genuine_token_and_its_end_frees_the_slot() {
     let second = want(&link, wish());
     farm.until("the first takes the slot", |view| view.workers[0].busy == 1)
         .await;
-    grant.done(Ending::Ran(RunReport::default()));
+    grant.end(Ending::Ran(RunReport::default()));
+    drop(grant);
     let second = second.await.expect("the slot is free again");
     let status = farm.client().await.status(wire::StatusRequest {}).await;
     let status = status.expect("it answers").into_inner();

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -23,7 +24,7 @@ use crate::trust::credentials::Trust;
 /// First and longest pause between attempts: a coordinator that restarts is back within a second, and an agent that
 /// has none costs nothing worth naming.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LONGEST: Duration = Duration::from_secs(5);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
 /// How long wants wait for the first attempt: a coordinator that is there answers in milliseconds, and the first job
 /// of a build should not run locally for that. On a long link it takes three round trips, of 200 ms and more, and a lost
 /// packet of the first ones another second.
@@ -110,6 +111,7 @@ impl Owner {
                     backoff.reset();
                     tracing::info!(coordinator = self.coordinator, session = %session.id, "session with the coordinator");
                     self.state.send_replace(LinkState::Up);
+                    (self.news)(News::Joined);
                     self.attend(session, early, &mut notes).await
                 }
                 Err(parted) => parted,
@@ -124,7 +126,15 @@ impl Owner {
             loop {
                 tokio::select! {
                     () = &mut pause => break,
-                    Some(note) = notes.recv() => self.answer_without_session(note),
+                    Some(note) = notes.recv() => match note {
+                        Note::Hurry => {
+                            let soon = Instant::now() + RETRY_FIRST;
+                            if soon < pause.deadline() {
+                                pause.as_mut().reset(soon);
+                            }
+                        }
+                        note => self.answer_without_session(note),
+                    },
                 }
             }
         }
@@ -157,7 +167,7 @@ impl Owner {
                     Note::Cancel(request) => {
                         early.retain(|note| !matches!(note, Note::Want(wanted, ..) if *wanted == request));
                     }
-                    Note::Want(..) | Note::Used(..) | Note::Done(..) | Note::Accuse(..) => fail_all([note], "there is no session with it"),
+                    Note::Want(..) | Note::Used(..) | Note::Done(..) | Note::Accuse(..) | Note::Hurry => fail_all([note], "there is no session with it"),
                 },
             }
         }
@@ -174,12 +184,15 @@ impl Owner {
     /// Tells everybody who waits that there is no session; what is held stays good.
     fn be_down(&mut self, parted: &Parted) {
         let reason = parted.to_string();
+        let before = self.state.send_replace(LinkState::Down(reason.clone()));
+        // Before the answers: whoever gets them should know why.
+        if before == LinkState::Up {
+            (self.news)(News::Parted);
+        }
         for (_, (_, _, answer)) in self.waiting.drain() {
             answer(Err(WantError::Unreachable(reason.clone())));
         }
         self.held.clear();
-        (self.news)(News::Farm(None));
-        self.state.send_replace(LinkState::Down(reason));
     }
 
     async fn attend(
@@ -223,6 +236,7 @@ impl Owner {
                 what,
             }),
             Note::Used(of, ..) if of != session.id => return Ok(()),
+            Note::Hurry => return Ok(()),
             Note::Used(_, grant, cost) => Event::Used(wire::GrantUsed {
                 grant: grant.0,
                 work_us: u64::try_from(cost.work.as_micros()).unwrap_or(u64::MAX),
@@ -264,13 +278,13 @@ impl Owner {
                 }
             }
             Some(Order::Farm(view)) => {
-                (self.news)(News::Farm(Some(FarmView {
+                (self.news)(News::Farm(FarmView {
                     slots_total: view.slots_total,
                     slots_busy: view.slots_busy,
                     fastest_milli: view.fastest_milli,
                     queued: view.queued,
                     my_share_slots: view.my_share_slots,
-                })));
+                }));
             }
             // A later coordinator may know orders that this agent does not.
             Some(Order::Welcome(_)) | None => {}

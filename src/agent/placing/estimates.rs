@@ -43,13 +43,13 @@ impl Placing {
     pub(super) fn finish_in_queue(&self, number: JobNumber, job: &Job) -> f64 {
         let (mut rate, mut running, mut count, mut before) = (0.0, 0.0, 0.0, 0.0);
         for (other_number, other) in &self.jobs {
-            match other.state {
-                State::There(power) => {
-                    rate += power;
+            match &other.state {
+                State::There(spare) => {
+                    rate += spare.power;
                     running += other.work_s();
                     count += 1.0;
                 }
-                State::Waits(_) if *other_number != number && other.work_s() >= job.work_s() => {
+                State::Waits(_) | State::Holds(_) if *other_number != number && other.work_s() >= job.work_s() => {
                     before += other.work_s();
                 }
                 _ => {}

@@ -49,6 +49,12 @@ impl Pool {
 }
 
 impl Placing {
+    /// Holds a place that has just come free, for the next job.
+    pub(super) fn keep(&mut self, toolchain: ToolchainId, grant: GrantId, spare: Spare, now: Instant) {
+        let pool = self.pools.entry(toolchain).or_insert_with(|| Pool::new(now));
+        pool.spares.insert(grant, (spare, now));
+    }
+
     pub(super) fn spare(&mut self, ahead: AheadNumber, grant: GrantId, spare: Spare, now: Instant) {
         for pool in self.pools.values_mut() {
             if pool.forget_asked(ahead) {
@@ -75,17 +81,22 @@ impl Placing {
         }
         for number in self.waiting_longest_first() {
             let job = &self.jobs[&number];
-            if let Some((grant, power)) = self.best_spare(job)
-                && !self.is_worth_a_wait(job, power)
+            if let Some((grant, spare)) = self.best_spare(job)
+                && !self.is_worth_a_wait(job, spare.power)
             {
-                self.actions.push(Action::TakeBack(number));
-                self.use_spare(number, grant, power);
+                if matches!(job.state, State::Waits(_)) {
+                    self.actions.push(Action::TakeBack(number));
+                }
+                self.use_spare(number, grant, spare);
             }
         }
     }
 
     /// Asks for as many spare places as the build may need next, and gives back what it does not need any more.
     pub(super) fn keep_spares(&mut self, now: Instant) {
+        if self.outage.is_some() {
+            return;
+        }
         let toolchains: Vec<ToolchainId> = self.pools.keys().copied().collect();
         for toolchain in toolchains {
             let (under_way, queues) = self.count(toolchain, now);
@@ -137,7 +148,8 @@ impl Placing {
     /// Returns how many jobs of a toolchain are under way, and whether some of them wait for a slot.
     fn count(&self, toolchain: ToolchainId, now: Instant) -> (usize, bool) {
         let of_it = || self.jobs.values().filter(|job| job.ask.toolchain == toolchain);
-        let queues = of_it().any(|job| matches!(job.state, State::Waits(since) if now >= since + ROUND_TRIP));
+        let waits = |job: &Job| job.state.waits_since().is_some_and(|since| now >= since + ROUND_TRIP);
+        let queues = of_it().any(waits);
         (of_it().count(), queues)
     }
 
@@ -150,7 +162,7 @@ impl Placing {
         let mut waiting: Vec<(f64, JobNumber)> = self
             .jobs
             .iter()
-            .filter(|(_, job)| matches!(job.state, State::Waits(_)))
+            .filter(|(_, job)| job.state.waits_since().is_some())
             .map(|(number, job)| (job.work_s(), *number))
             .collect();
         waiting.sort_by(|one, other| other.0.total_cmp(&one.0));
@@ -158,26 +170,22 @@ impl Placing {
     }
 
     /// Returns the fastest held place that the job may use.
-    pub(super) fn best_spare(&self, job: &Job) -> Option<(GrantId, f64)> {
+    pub(super) fn best_spare(&self, job: &Job) -> Option<(GrantId, Spare)> {
         if job.ask.reach == Reach::Chosen {
             return None;
         }
         let pool = self.pools.get(&job.ask.toolchain)?;
-        let usable = pool
-            .spares
-            .iter()
-            .filter(|(_, (spare, _))| job.may_go_to(&spare.worker) && spare.runs_on <= job.ask.variants);
-        usable
-            .map(|(grant, (spare, _))| (*grant, spare.power))
-            .max_by(|one, other| one.1.total_cmp(&other.1))
+        let usable = pool.spares.iter().filter(|(_, (spare, _))| job.may_use(spare));
+        let best = usable.max_by(|(_, (one, _)), (_, (other, _))| one.power.total_cmp(&other.power));
+        best.map(|(grant, (spare, _))| (*grant, spare.clone()))
     }
 
-    pub(super) fn use_spare(&mut self, number: JobNumber, grant: GrantId, power: f64) {
+    pub(super) fn use_spare(&mut self, number: JobNumber, grant: GrantId, spare: Spare) {
         let toolchain = self.jobs[&number].ask.toolchain;
         if let Some(pool) = self.pools.get_mut(&toolchain) {
             pool.spares.remove(&grant);
         }
-        self.set(number, State::There(power));
+        self.set(number, State::There(spare));
         self.actions.push(Action::Use(number, grant));
     }
 }

@@ -191,6 +191,9 @@ fn coordinator_that_is_away_means_here_and_comes_back() {
     let mut farm = TestFarm::with_workers(&[("n1", 1)]);
     farm.write("a.c", "int a;\n");
     farm.must(farm.compile(&["-c", "a.c"]));
+    wait_for("the return of all places", || {
+        (farm.json(&["status"])["cluster"]["agents"][0]["holding"] == 0).then_some(())
+    });
     farm.kill_coordinator();
     let words = ["--toolchain", "arm926", COMPILER, "-c", "a.c"];
     wait_for("the first local compile", || {
@@ -211,6 +214,39 @@ fn coordinator_that_is_away_means_here_and_comes_back() {
     wait_for("a remote compile", || {
         let _ = farm.compile(&["-c", "a.c"]).output().expect("runs");
         (farm.stats()["remote"] != before).then_some(())
+    });
+}
+
+#[test]
+fn jobs_take_turns_in_their_places_while_the_coordinator_is_away() {
+    if !has_compiler() {
+        return;
+    }
+    let mut farm = TestFarm::with_workers(&[("n1", 1)]);
+    write_long(&farm);
+    let long = spawn_long(&farm);
+    running_on(&farm);
+    farm.kill_coordinator();
+    let others: Vec<Child> = (0..4)
+        .map(|number| {
+            let name = format!("{number}.c");
+            farm.write(&name, format!("int number = {number};\n"));
+            let mut command = farm.compile(&["-c", &name]);
+            let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("starts")
+        })
+        .collect();
+    for child in others.into_iter().chain([long]) {
+        farm.assert_success(&child.wait_with_output().expect("ends"));
+    }
+    let stats = farm.stats();
+    assert_eq!((&stats["remote"], &stats["local"]), (&5.into(), &0.into()), "{stats:#}");
+    let object = fs::read(farm.src().join("3.o")).expect("made");
+    assert!(object == local_object(&farm, &["-c", "3.c"], "3.o"));
+    farm.start_coordinator();
+    wait_for("a session", || {
+        let status = farm.json(&["status"]);
+        (status["agent"]["link"] == "connected").then_some(())
     });
 }
 
