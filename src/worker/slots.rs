@@ -140,13 +140,12 @@ impl Slots {
                 .verify(grant, agent, claim.job, &claim.token)
         };
         let all = self.all();
-        let may_follow = self.may_have_a_successor(grant);
         let genuine = |session: &&mut Session| key_of(session) == TokenCheck::Genuine;
         let Some(session) = self.session.as_mut().filter(genuine) else {
             return Err(busy(format!("grant {grant} is not of this worker's present session")));
         };
         let alone = self.parted.is_some_and(|since| now < since + REUSED_FOR);
-        if !(alone && (may_follow || session.reuse(grant))) {
+        if !(alone && session.reuse(grant)) {
             session.spend(grant)?;
         }
         let ticket = Ticket(self.next);
@@ -191,19 +190,11 @@ impl Slots {
         Some(next)
     }
 
-    /// Tells whether just one job holds a grant: its answer is on its way, and the job still being cleaned up, when the next
-    /// one comes.
-    fn may_have_a_successor(&self, grant: GrantId) -> bool {
-        let mut holders = self.holders().filter(|holder| holder.grant == grant);
-        holders.next().is_some_and(|holder| !holder.voided) && holders.next().is_none()
-    }
-
-    /// Remembers that a grant's job has ended, unless it has been taken back or has its next job.
-    fn ended(&mut self, ended: &Holder) {
+    /// Remembers that a grant's job has ended, unless it was taken back meanwhile.
+    fn ended(&mut self, holder: &Holder) {
         let all = self.all();
-        let is_held = self.holders().any(|holder| holder.grant == ended.grant);
-        if let Some(session) = self.session.as_mut().filter(|_| !ended.voided && !is_held) {
-            session.end(ended.grant, all);
+        if let Some(session) = self.session.as_mut().filter(|_| !holder.voided) {
+            session.end(holder.grant, all);
         }
     }
 
@@ -251,13 +242,12 @@ impl Slots {
 
     /// Returns the grants in use, those of waiting jobs included.
     pub fn grants(&self) -> Vec<GrantId> {
-        self.holders().map(|holder| holder.grant).collect()
-    }
-
-    fn holders(&self) -> impl Iterator<Item = &Holder> {
+        let waiting = self.waiting.iter().map(|(_, holder)| holder);
         self.running
             .values()
-            .chain(self.waiting.iter().map(|(_, holder)| holder))
+            .chain(waiting)
+            .map(|holder| holder.grant)
+            .collect()
     }
 
     fn all(&self) -> usize {
@@ -464,13 +454,8 @@ mod tests {
         slots.finished(early);
         let first = start(&mut slots, 2, 7);
         slots.parted(now);
-        let second = match slots.admit(&claim(&KEY, 2, 7), now) {
-            Ok(Admission::Wait(ticket)) => ticket,
-            other => panic!("{other:?}"),
-        };
-        assert!(slots.admit(&claim(&KEY, 2, 7), now).is_err(), "it has its next job");
-        assert_eq!(slots.finished(first), Some(second));
-        slots.finished(second);
+        assert!(slots.admit(&claim(&KEY, 2, 7), now).is_err(), "it runs");
+        slots.finished(first);
         let mut stolen = claim(&KEY, 2, 7);
         stolen.holder = Arc::from("6162.client.rdcc");
         assert!(slots.admit(&stolen, now).is_err(), "another member's");
