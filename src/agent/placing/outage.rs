@@ -122,8 +122,10 @@ impl Placing {
         if now >= outage.since + REUSED_FOR {
             self.end_outage();
         } else {
-            let rested = outage.resting.extract_if(.., |_, rest| now >= rest.until);
-            for (grant, rest) in rested.collect::<Vec<_>>() {
+            let all = std::mem::take(&mut outage.resting).into_iter();
+            let (rested, resting): (BTreeMap<_, _>, _) = all.partition(|(_, rest)| now >= rest.until);
+            outage.resting = resting;
+            for (grant, rest) in rested {
                 self.keep(rest.toolchain, grant, rest.spare, now);
             }
         }
