@@ -1,12 +1,13 @@
 //! Runs drawn jobs again on another node, behind the user's back, and tells what came of it.
 //!
 //! What is compared and who is wrong is decided in `audit`. The user's compile has its answer before its audit begins;
-//! the second run is served by the coordinator after all jobs that somebody waits for. It gets the same inputs, by digest:
-//! where a file has changed since, there is nothing to compare and the audit counts as skipped. Invariant: at most
+//! the second run is served by the coordinator after all jobs that somebody waits for, or like one of them once it has waited
+//! for [`PATIENCE`]. It gets the same inputs, by digest: where a file has changed since, there is nothing to compare and the audit counts as skipped. Invariant: at most
 //! [`AUDITS_MAX`] wait or run at any time, and each that was drawn
 //! is counted once, as audited or as skipped, unless the agent ends first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -29,6 +30,10 @@ use crate::runtime::tasks::Tasks;
 
 /// Audits under way at one time. What waits holds a job's description and, in mode B, its text of some megabytes.
 const AUDITS_MAX: usize = 64;
+
+/// How long an audit gives way to every job that somebody waits for. A node that makes wrong objects should not do so for as
+/// long as the farm is full.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The way to the audits.
 #[derive(Debug)]
@@ -159,7 +164,7 @@ impl<F: Farm> Parts<F> {
     async fn run_without<const N: usize>(&self, sample: &Sample, avoid: [&Name; N]) -> Result<(Name, Made), Trouble> {
         let mut want = sample.want.clone();
         want.ask.avoid = avoid.into_iter().cloned().collect();
-        let Placed::There(place) = self.farm.place(want).await? else {
+        let Placed::There(place) = place(&*self.farm, want).await? else {
             return Err(super::out_of_turn());
         };
         let worker = Name::new(F::worker(&place)).map_err(|error| Trouble::new(Reason::Internal, error))?;
@@ -195,6 +200,18 @@ impl<F: Farm> Parts<F> {
         };
         self.watch.remark(&what, Some(&hint));
         what
+    }
+}
+
+/// Finds a place that nobody waits for, or else one like any job's.
+pub(super) async fn place<F: Farm>(farm: &F, want: Want) -> Result<Placed<F::Place>, Trouble> {
+    match tokio::time::timeout(PATIENCE, farm.place(want.clone())).await {
+        Ok(placed) => placed,
+        Err(_) => {
+            let mut want = want;
+            want.ask.reach = Reach::Workers;
+            farm.place(want).await
+        }
     }
 }
 

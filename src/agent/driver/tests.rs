@@ -41,6 +41,8 @@ struct PlayedFarm {
 #[derive(Debug, Clone)]
 enum Mishap {
     Place(Reason),
+    /// There is no place for whoever asks.
+    Full,
     StaysHere(Choice),
     Run(Reason),
     /// The run never ends.
@@ -71,6 +73,11 @@ impl Farm for Arc<PlayedFarm> {
     async fn place(&self, want: Want) -> Result<Placed<&'static str>, Trouble> {
         let avoid = want.ask.avoid.clone();
         self.wants.lock().unwrap().push(want);
+        let is_full = matches!(self.mishaps.lock().unwrap().front(), Some(Mishap::Full));
+        if is_full {
+            self.mishaps.lock().unwrap().pop_front();
+            return std::future::pending().await;
+        }
         let mut mishaps = self.mishaps.lock().unwrap();
         match mishaps.front() {
             Some(Mishap::Place(reason)) => {

@@ -1,6 +1,7 @@
 //! Jobs that are run again on another node, and what is told when the results differ.
 
 use super::*;
+use crate::agent::driver::audits::{PATIENCE, place};
 
 /// Compiles with every job audited, and returns the counters once `ended` holds for them.
 async fn audited(world: &World, ended: impl Fn(&Counters) -> bool) -> Counters {
@@ -101,4 +102,22 @@ async fn audit_that_finds_no_second_node_is_counted_as_skipped() {
     let counters = audited(&world, |counters| counters.audit_skipped > 0).await;
     assert_eq!((counters.audited, counters.audit_skipped), (0, 1));
     assert!(world.agent.report().await.remarks.is_empty());
+}
+
+#[tokio::test]
+async fn audit_gives_way_for_a_while_and_is_a_job_like_any_other_then() {
+    let world = World::new(&[]);
+    world.write("a.c", "int a;\n");
+    assert!(succeeded(&world.compile("-c a.c -o a.o").await));
+    let mut want = world.farm.wants.lock().unwrap().remove(0);
+    want.ask.reach = Reach::Chosen;
+    world.farm.mishaps.lock().unwrap().push_back(Mishap::Full);
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let placed = place(&world.farm, want).await.expect("a place");
+    assert!(matches!(placed, Placed::There("played")));
+    assert!((PATIENCE..2 * PATIENCE).contains(&began.elapsed()));
+    let wants = world.farm.wants.lock().unwrap().clone();
+    let reaches: Vec<Reach> = wants.iter().map(|want| want.ask.reach).collect();
+    assert_eq!(reaches, [Reach::Chosen, Reach::Workers]);
 }
