@@ -7,20 +7,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::build_log::{BuildLog, Entry};
-use super::builds::EndedJob;
+use super::build_log::BuildLog;
 use super::check;
 use super::closures::{Closures, Unit};
 use super::compiler_run::{CompilerRun, CompilerRunner};
 use super::fallback::{self, Reason};
 use super::farm::{Farm, Placed};
 use super::flags_class::flags_class;
-use super::flow::{Action, Answer as Said, Closure, Event, Flow, Why};
+use super::flow::{Action, Answer as Said, Closure, Event, Flow};
 use super::inputs::InputMaker;
 use super::job::{Job, Traits};
 use super::learned::Learned;
 use super::ledger::Ledger;
-use super::local_share;
 use super::local_slots::LocalSlots;
 use super::locale_probe::LocaleProbes;
 use super::outputs::{OutputError, stage};
@@ -31,15 +29,16 @@ use super::race::RaceBudget;
 use super::recheck::Rechecks;
 use super::socket::Answer;
 use super::toolchain_resolve::{Resolved, Toolchains, Unresolved};
-use super::watch::{self, Watch};
+use super::watch::Watch;
 use crate::compile::{self, Verdict, exactness, local_preprocess, text_exactness};
-use crate::exchange::{CompileRequest, Compiler, Complaint, Connection, DEPTH, Finished, LocalRun, Reply, Wish};
+use crate::exchange::{CompileRequest, Wish};
 use crate::ids::Name;
 use crate::includes::source_tree::SourceTree;
 use crate::includes::source_tree::disk::DiskTree;
 use crate::job::Variants;
 use crate::runtime::tasks::Tasks;
 
+mod answers;
 mod audits;
 mod costs;
 #[cfg(test)]
@@ -47,7 +46,6 @@ mod tests;
 mod variants;
 
 pub use audits::{Auditor, Sample};
-use costs::{ended, guess_memory, local_command};
 
 /// For one local preprocessor run; whole minutes are possible on a loaded board.
 const PREPROCESS_WAIT: Duration = Duration::from_secs(600);
@@ -440,68 +438,6 @@ impl<F: Farm> Driver<F> {
             .await?;
         Ok(Event::Delivered)
     }
-
-    fn finish(&self, mut job: Job<F::Place>, flow: &Flow, entry: Entry) -> Answer {
-        let Some(outcome) = &mut job.outcome else {
-            return Reply::Failed(Complaint::new("a job ended without an answer")).into();
-        };
-        let finished = Finished {
-            status: outcome.status,
-            stdout: std::mem::take(&mut outcome.stdout),
-            stderr: std::mem::take(&mut outcome.stderr),
-        };
-        if let Some(sample) = job.sample.take() {
-            self.auditor.audit(sample);
-        }
-        let (source, spent, power, slot) = (watch::source(&job.request.argv), job.spent, job.power, job.slot);
-        let mut account = job.account_of_remote(flow.mode(), flow.failures());
-        account.success = finished.status.success();
-        let ended = EndedJob {
-            spent,
-            power,
-            slot,
-            ..ended(source, &account)
-        };
-        self.end(entry, ended);
-        self.ledger.record(account);
-        Reply::Finished(finished).into()
-    }
-
-    async fn run_here(&self, mut job: Job<F::Place>, flow: &Flow, why: Why, pid: u32, entry: Entry) -> Answer {
-        let Some((program, flags)) = local_compiler(&job) else {
-            return self.fail(&job, Reason::ToolchainUnknown);
-        };
-        let began = Instant::now();
-        let by_choice = job.here.take();
-        // One that another command waits for, which has a place already, takes none.
-        let nested = job.request.variable(DEPTH).is_some();
-        let place = match &by_choice {
-            None if !nested => {
-                let command = local_command(&job, pid);
-                Some(self.slots.take(command, || guess_memory(&job)).await)
-            }
-            _ => None,
-        };
-        job.phase("local_slot", began);
-        let niceness = if by_choice.is_some() { local_share::NICENESS } else { 0 };
-        let (source, traits) = (watch::source(&job.request.argv), job.traits.take());
-        let account = job.account_of_local(why, flow.failures());
-        let runs = self.runs_here(ended(source, &account), entry, by_choice.zip(traits), place);
-        self.ledger.record(account);
-        Answer {
-            reply: Reply::RunLocally(LocalRun {
-                program,
-                flags,
-                connection: if nested { Connection::Close } else { Connection::Inherit },
-                niceness,
-            }),
-            until_gone: (!nested).then(|| Box::new(runs) as Box<dyn Send>),
-        }
-    }
-
-    fn fail(&self, job: &Job<F::Place>, reason: Reason) -> Answer {
-        Reply::Failed(job.complaint(reason, &self.farm.coordinator())).into()
-    }
 }
 
 /// What an action leads to.
@@ -510,16 +446,6 @@ type Step = Result<Event, Trouble>;
 /// An action was asked for before what it needs was there: a bug, which ends this job only.
 fn out_of_turn() -> Trouble {
     Trouble::new(Reason::Internal, "an action out of turn")
-}
-
-/// Returns the compiler for a local run, with the flags in front of the user's own.
-fn local_compiler<P>(job: &Job<P>) -> Option<(PathBuf, Vec<std::ffi::OsString>)> {
-    match (&job.request.compiler, &job.resolved, &job.unresolved) {
-        (Compiler::At(path), _, _) => Some((path.clone(), Vec::new())),
-        (_, Some(resolved), _) => Some((resolved.program.clone(), resolved.flags.clone())),
-        (_, None, Some(unresolved)) => Some((unresolved.program.clone()?, unresolved.flags.clone())),
-        (_, None, None) => None,
-    }
 }
 
 impl From<OutputError> for Trouble {

@@ -31,9 +31,12 @@ mod definitions;
 mod own_words;
 #[cfg(test)]
 mod tests;
+mod unresolved;
 
 pub use definitions::Definitions;
 use own_words::own_words;
+pub use unresolved::Unresolved;
+use unresolved::{no_answer, no_toolchain, unknown, with_local_compiler};
 
 /// Captured toolchains kept in memory; a build uses one or two, each some megabytes.
 const LOADED_MAX: usize = 16;
@@ -88,33 +91,6 @@ pub struct Resolved {
     pub language: Language,
     /// Flags to put in front of the user's own.
     pub flags: Vec<OsString>,
-}
-
-/// A command whose toolchain is not to be had.
-#[derive(Debug, Clone)]
-pub struct Unresolved {
-    /// Why.
-    pub reason: Reason,
-    /// The same for people, one line.
-    pub message: String,
-    /// What to do about it, where that is clear.
-    pub hint: Option<String>,
-    /// The compiler for a local run, where there is one.
-    pub program: Option<PathBuf>,
-    /// Flags for a local run, to put in front of the user's own.
-    pub flags: Vec<OsString>,
-}
-
-impl Unresolved {
-    fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            hint: None,
-            program: None,
-            flags: Vec::new(),
-        }
-    }
 }
 
 /// What others say about a name.
@@ -451,66 +427,6 @@ fn has_compiler(definition: &Definition, host: Host, real: &Path, surroundings: 
         let found = find(command, &variant.path, surroundings);
         found.is_ok_and(|found| fs::canonicalize(found).is_ok_and(|found| found == real))
     })
-}
-
-/// Adds what a local run needs, as far as it can be found without a capture.
-fn with_local_compiler(
-    mut unresolved: Unresolved,
-    definition: &Definition,
-    host: Host,
-    request: &CompileRequest,
-    surroundings: &Surroundings,
-) -> Unresolved {
-    match &request.compiler {
-        Compiler::At(path) => unresolved.program = Some(path.clone()),
-        Compiler::OfToolchain(driver) => {
-            let variant = definition.variant(host).ok();
-            unresolved.program = variant.as_ref().and_then(|variant| {
-                let command = variant.compilers.get(&language_of(*driver))?;
-                find(command, &variant.path, surroundings).ok()
-            });
-            let defaults = variant.map(|variant| variant.defaults).unwrap_or_default();
-            unresolved.flags = own_words(definition, &defaults, request);
-        }
-    }
-    unresolved
-}
-
-fn unknown(name: &Name, request: &CompileRequest) -> Unresolved {
-    let mut unresolved = Unresolved::new(
-        Reason::ToolchainUnknown,
-        format!("no toolchain is called `{name}`, neither here nor at the coordinator"),
-    );
-    unresolved.hint = Some(format!("run `rdcc toolchain push {name}.toml` with its file"));
-    if let Compiler::At(path) = &request.compiler {
-        unresolved.program = Some(path.clone());
-    }
-    unresolved
-}
-
-fn no_answer(name: &Name, request: &CompileRequest) -> Unresolved {
-    let message = format!("no toolchain is called `{name}` here, and the coordinator cannot be asked");
-    let mut unresolved = unknown(name, request);
-    unresolved.reason = Reason::NoCoordinator;
-    unresolved.message = message;
-    unresolved.hint = Some("is rdcc-coordinator running? RDCC_COORDINATOR and config.toml name its address".to_owned());
-    unresolved
-}
-
-fn no_toolchain(request: &CompileRequest) -> Unresolved {
-    match &request.compiler {
-        Compiler::At(path) => {
-            let message = format!("no toolchain file names the compiler `{}`", path.display());
-            let mut unresolved = Unresolved::new(Reason::NoToolchain, message);
-            unresolved.program = Some(path.clone());
-            unresolved
-        }
-        Compiler::OfToolchain(_) => {
-            let mut unresolved = Unresolved::new(Reason::NoToolchain, "no compiler and no toolchain is named");
-            unresolved.hint = Some("say `rdcc --toolchain NAME …`, or set RDCC_TOOLCHAIN".to_owned());
-            unresolved
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::grants::{GrantState, Spare};
+use super::holdings::Holding;
 use super::scheduler::Scheduler;
 use super::supplies::{Class, Listing};
 use super::timers::Timer;
-use super::workers::Holding;
 use crate::ids::{AgentSessionId, GrantId, RequestId};
 
 impl Scheduler {

@@ -6,11 +6,11 @@
 
 use super::agents::Waiting;
 use super::events::Drain;
+use super::holdings::Holding;
 use super::refusals::Refused;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
 use super::supplies::{Class, Supply};
-use super::workers::Holding;
 use crate::ids::{Name, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind};
 

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use super::events::{Action, Demand, Ending, Grant, Purpose, VoidReason};
+use super::holdings::Holding;
 use super::moment::Moment;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
 use super::speed::Spot;
 use super::timers::Timer;
-use super::workers::Holding;
 use crate::ids::{AgentSessionId, CoreGroupId, GrantId, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::RefusalKind;
 

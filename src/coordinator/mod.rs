@@ -32,6 +32,7 @@ mod bound;
 mod cores;
 mod grants;
 mod health;
+mod holdings;
 mod learning;
 mod outlook;
 mod queue;

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::events::{Drain, HostKind, StandIn, StandIns, VoidReason};
 use super::grants::GrantState;
+use super::holdings::Holding;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
 use super::supplies::Supply;
-use super::workers::{Holding, Worker};
+use super::workers::Worker;
 use crate::ids::{GrantId, ToolchainId, WorkerSessionId};
 use crate::job::{Refusal, RefusalKind};
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::events::{AgentHello, Drain, Leaving, WorkerHello};
 use super::grants::{GrantState, Spare};
 use super::health::Trust;
+use super::holdings::{Holding, Origin};
 use super::quarantine::Accusation;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
-use super::workers::{Holding, Origin, Worker};
+use super::workers::Worker;
 use crate::ids::{GrantId, ToolchainId};
 
 /// The whole cluster.

@@ -12,6 +12,7 @@ use super::cores::Cores;
 use super::events::{Action, Demand, Drain, HostKind, Leaving, LoadReport, VoidReason, WorkerHello};
 use super::grants::{GrantRecord, GrantState, Spare};
 use super::health::{Health, Trust};
+use super::holdings::Holding;
 use super::moment::Moment;
 use super::quarantine::Accusation;
 use super::scheduler::Scheduler;
@@ -21,7 +22,6 @@ use super::supplies::{Class, Listing};
 use super::timers::Timer;
 use crate::ids::{CoreGroupId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::Variants;
-use crate::runtime::backoff::Backoff;
 
 /// Highest power that counts, thousandths: a thousand reference cores in one slot is a typing error.
 const POWER_MILLI_MAX: u32 = 1_000_000;
@@ -75,29 +75,6 @@ pub(super) struct Worker {
 pub(super) enum Link {
     Up,
     Away,
-}
-
-/// How a worker stands with one toolchain.
-#[derive(Debug, Clone)]
-pub(super) enum Holding {
-    Looking { asked: Moment },
-    Ready(Origin),
-    Fetchable { failures: Option<Backoff> },
-    Fetching { asked: Moment, failures: Option<Backoff> },
-    Failed { message: String, pauses: Backoff },
-}
-
-/// Where a ready toolchain's files come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    Installed,
-    Bundle,
-}
-
-impl Holding {
-    pub fn is_ready(&self) -> bool {
-        matches!(self, Holding::Ready(_))
-    }
 }
 
 impl Worker {

@@ -14,23 +14,25 @@ use super::closure::{Closure, Listed, NoClosure, Place, Reason};
 use super::dialect::Dialect;
 use super::expand::World;
 use super::expression;
-use super::files::{Asker, Files, FilesError};
+use super::files::{Asker, Files};
 use super::macros::{MacroRef, MacroTable};
 use super::oracle::QueryOracle;
 use super::reduce::reduce;
-use super::reduced::{Facts, Form, Inclusion, Op, Reduced, Refusal};
+use super::reduced::{Facts, Form, Inclusion, Op, Reduced};
 use super::request::ScanRequest;
 use super::source_tree::{SourceFile, SourceTree, TreeError};
-use super::symbols::{Symbol, Symbols};
 use crate::compile::ForcedInclude;
 
 mod assembled;
+mod enter;
 mod finish;
 mod outside;
 mod start;
+mod stop;
 
 use outside::Outside;
 use start::{command_line_text, depth_max, dialect, search_path};
+use stop::Stop;
 
 /// How often a scan starts over because files change under it.
 const ATTEMPTS: u32 = 3;
@@ -55,50 +57,6 @@ fn command_line(request: &ScanRequest) -> Place {
     Place {
         file: PathBuf::from(&request.source),
         line: 0,
-    }
-}
-
-/// What ends a walk early.
-#[derive(Debug)]
-enum Stop {
-    Reason(Reason),
-    Missing(Symbol, Form, Arc<Symbols>),
-    Tree(TreeError),
-}
-
-impl Stop {
-    fn at(self, place: Place) -> NoClosure {
-        let reason = match self {
-            Self::Reason(reason) => reason,
-            Self::Missing(name, form, symbols) => {
-                let name = symbols.with(name, |name| PathBuf::from(OsStr::from_bytes(name)));
-                return NoClosure::MissingHeader { place, name, form };
-            }
-            Self::Tree(TreeError::TooLarge { path }) => Reason::Oversized(path),
-            Self::Tree(error) => Reason::Unreadable(error.to_string()),
-        };
-        NoClosure::Undecidable { place, reason }
-    }
-}
-
-impl From<FilesError> for Stop {
-    fn from(error: FilesError) -> Self {
-        match error {
-            FilesError::Reason(reason) => Self::Reason(reason),
-            FilesError::Tree(error) => Self::Tree(error),
-        }
-    }
-}
-
-impl From<TreeError> for Stop {
-    fn from(error: TreeError) -> Self {
-        Self::Tree(error)
-    }
-}
-
-impl From<Reason> for Stop {
-    fn from(reason: Reason) -> Self {
-        Self::Reason(reason)
     }
 }
 
@@ -432,143 +390,4 @@ impl<'a, T: SourceTree> Scan<'a, T> {
             _ => Ok(()),
         }
     }
-
-    fn include(&mut self, name: Symbol, form: Form, inclusion: Inclusion) -> Result<(), Stop> {
-        if self.outside.frames.len() >= self.outside.depth_max {
-            return Err(Reason::Depth.into());
-        }
-        let next = inclusion == Inclusion::Next && self.outside.frames.len() > 1;
-        let entry = self.outside.look_up(name, form, next)?;
-        match entry {
-            Some(entry) => self.enter(entry, inclusion),
-            None => Err(Stop::Missing(name, form, Arc::clone(&self.outside.symbols))),
-        }
-    }
-
-    /// Enters a file unless it is known to have nothing to say.
-    fn enter(&mut self, entry: usize, inclusion: Inclusion) -> Result<(), Stop> {
-        let entered = self.outside.files.entries[entry].entered;
-        if self.outside.files.entries[entry].once {
-            return Ok(());
-        }
-        if inclusion == Inclusion::Import {
-            self.mark_once(entry);
-            if entered > 0 {
-                return Ok(());
-            }
-        }
-        let source = self.source_of(entry)?;
-        if entered > 0
-            && let Some(guard) = self.sources[source].guard
-            && self.macros.is_defined(guard)
-        {
-            return Ok(());
-        }
-        if self.is_repeated_content(entry, inclusion)? {
-            // The compiler reads it to find that out, and does not list it.
-            self.outside.consulted.insert(entry, ());
-            return Ok(());
-        }
-        if let Some((line, defect)) = self.sources[source].defect {
-            // The place is in the file that is about to be entered.
-            let _ = line;
-            return Err(Reason::Defect(defect).into());
-        }
-        let outside = &mut self.outside;
-        let in_system = outside.files.is_in_system_directory(entry);
-        let system = outside.frames.last().is_some_and(|frame| frame.system || in_system);
-        let record = &mut outside.files.entries[entry];
-        if record.entered == 0
-            && let Some(file) = &record.file
-        {
-            self.listed.push(Listed {
-                spelling: Arc::clone(&record.path),
-                file: Arc::clone(file),
-                system,
-            });
-            let facts = self.sources[source].facts;
-            outside.facts.time |= facts.time;
-            outside.facts.counter |= facts.counter;
-            outside.facts.line_directive |= facts.line_directive;
-            outside.facts.pragma_maker |= facts.pragma_maker;
-            outside.facts.pragma_words |= facts.pragma_words;
-            if outside.facts.pragma_maker && outside.facts.pragma_words {
-                return Err(Reason::from(Refusal::PragmaOperator).into());
-            }
-        }
-        record.entered += 1;
-        self.entered += 1;
-        if self.entered > ENTERED_MAX {
-            return Err(Reason::TooLarge.into());
-        }
-        outside.frames.push(Frame {
-            entry,
-            source,
-            at: 0,
-            system,
-        });
-        Ok(())
-    }
-
-    /// Returns the reduced form of an entry's file.
-    fn source_of(&mut self, entry: usize) -> Result<usize, Stop> {
-        let record = &self.outside.files.entries[entry];
-        if let Some(source) = record.source {
-            return Ok(source);
-        }
-        let Some(file) = &record.file else {
-            return Err(Reason::Unreadable("a file that was not found".to_owned()).into());
-        };
-        let reduced = self.tree.reduced(file, self.dialect, &self.outside.symbols)?;
-        self.sources.push(reduced);
-        let source = self.sources.len() - 1;
-        self.outside.files.entries[entry].source = Some(source);
-        Ok(source)
-    }
-
-    fn mark_once(&mut self, entry: usize) {
-        let record = &mut self.outside.files.entries[entry];
-        if !record.once
-            && let Some(file) = &record.file
-        {
-            self.once.entry(once_key(file)).or_default().push(entry);
-        }
-        record.once = true;
-    }
-
-    /// Says whether a file of the same modification second, size and content has been marked once under another name.
-    fn is_repeated_content(&self, entry: usize, inclusion: Inclusion) -> Result<bool, Stop> {
-        if self.once.is_empty() {
-            return Ok(false);
-        }
-        let entries = &self.outside.files.entries;
-        let Some(file) = &entries[entry].file else {
-            return Ok(false);
-        };
-        let key = once_key(file);
-        let marked = self.once.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let all: Vec<usize> = if inclusion == Inclusion::Import {
-            (0..entries.len()).collect()
-        } else {
-            marked.to_vec()
-        };
-        for other in all {
-            if other == entry {
-                continue;
-            }
-            let Some(other) = &entries[other].file else {
-                continue;
-            };
-            if once_key(other) == key && self.tree.digest(other)? == self.tree.digest(file)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// The parts of a file that gcc compares before it compares contents.
-fn once_key(file: &SourceFile) -> (i64, u64) {
-    let second = file.fingerprint.mtime_ns.div_euclid(1_000_000_000);
-    (second, file.fingerprint.size)
 }

@@ -19,7 +19,7 @@ use crate::agent::spec::LIST_FILE;
 use crate::agent::toolchain_resolve::{DefinitionSource, Told};
 use crate::exchange::place::{Place, Tree};
 use crate::exchange::settings::{File, Given, Settings};
-use crate::exchange::{Counters, Zero};
+use crate::exchange::{Compiler, Connection, Counters, Reply, Zero};
 use crate::job::{InputKind, Outcome, Output, OutputKind, Status, Usage};
 use crate::toolchains::host::Host;
 

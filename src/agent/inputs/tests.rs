@@ -1,13 +1,17 @@
 //! Inputs of made-up closures over real files.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
+use super::collecting::FILE_MODE;
 use super::*;
 use crate::agent::worker_link::{Changed, Content, ContentSource};
 use crate::includes::closure::{Absent, Listed, Origin};
 use crate::includes::reduced::Facts;
 use crate::includes::source_tree::disk::Bounds;
+use crate::includes::source_tree::{Found, SourceTree};
+use crate::job::Input;
 use crate::toolchains::capture::tests::FakeSdk;
 
 struct World {
