@@ -102,12 +102,15 @@ one() { # SYSTEM
 		same "$way"
 		digests >"$RUN/rdcc.sums"
 		count=$(wc -l <"$RUN/local.sums")
-		differing=$(diff "$RUN/local.sums" "$RUN/rdcc.sums" | grep -c '^[<>]' || true)
+		diff "$RUN/local.sums" "$RUN/rdcc.sums" | grep '^[<>]' >"$RUN/differing" || true
+		differing=$(wc -l <"$RUN/differing")
 		remote=$(number remote)
 		printf '%-20s files %5d, objects %4d, differing %d; remote %d (%s)\n' "$way" "$count" \
 			"$(grep -c '\.o$' "$RUN/local.sums")" "$differing" "$remote" "$(counted)"
 		if [ "$differing" -ne 0 ]; then
-			diff "$RUN/local.sums" "$RUN/rdcc.sums" | grep '^[<>]' | head -n 20 || true
+			head -n 20 "$RUN/differing"
+			cp "$RUN/differing" "$TOP/target/systems/$name.differing"
+			echo "the whole list: target/systems/$name.differing"
 			failures=$((failures + 1))
 		fi
 		[ "$remote" -gt 0 ] || { echo "nothing was compiled by a worker"; failures=$((failures + 1)); }

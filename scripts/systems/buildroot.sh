@@ -23,6 +23,10 @@ unpacked() { # PACKAGE
 	local source
 	source=$(source_of "$1")
 	case $1 in
+	binutils)
+		# Archives without times, as Debian's and BR2_REPRODUCIBLE's are, or no two builds are equal.
+		sed -i 's/^\( *default_ar_deterministic\)=0/\1=1/' "$source/binutils/configure"
+		;;
 	gcc-12)
 		# An archive in the archive, without the parts of its manual that it compares with what it makes.
 		if [ ! -e "$source/configure" ]; then
