@@ -159,8 +159,10 @@ impl Places for Door {
         self.shared.open.send_replace(true);
     }
 
-    fn parted(&self) {
-        self.lock().slots.parted(Instant::now());
+    fn parted(&self, drained: bool) {
+        if !drained {
+            self.lock().slots.parted(Instant::now());
+        }
         self.shared.open.send_replace(true);
     }
 
@@ -243,12 +245,24 @@ mod tests {
         let (place, ()) = tokio::join!(door.admit(&first, &stop), async {
             tokio::task::yield_now().await;
             assert_eq!(door.report().0, []);
-            door.parted();
+            door.parted(false);
         });
         assert!(place.is_ok(), "the last session's grants stay good");
         door.hello();
         let refused = door.admit(&claim(2), &stop).await.expect_err("never opened");
         assert_eq!(refused.kind, RefusalKind::Busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_coordinator_a_place_serves_the_next_job_unless_its_node_is_drained() {
+        for drained in [false, true] {
+            let door = door();
+            let stop = Stop::default();
+            drop(door.admit(&claim(1), &stop).await.expect("free"));
+            door.parted(drained);
+            assert_eq!(door.admit(&claim(1), &stop).await.is_err(), drained);
+            assert!(door.admit(&claim(2), &stop).await.is_ok(), "given before");
+        }
     }
 
     #[tokio::test]

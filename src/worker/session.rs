@@ -1,8 +1,9 @@
 //! The worker's session with its coordinator: states what this node is, reports, obeys, and comes back for ever.
 //!
 //! One task owns the session. Jobs do not pass through here and survive its end: while the coordinator is away, running
-//! jobs go on and grants of the last session stay good, for one job after another. What the orders mean for slots and toolchains is decided behind
-//! [`Places`] and [`Toolchains`]. The contract is the comment of `WorkerSession` in `proto/rdcc/v1/coordinator.proto`.
+//! jobs go on and grants of the last session stay good, on a node that is not drained for one job after another. What the
+//! orders mean for slots and toolchains is decided behind [`Places`] and [`Toolchains`]. The contract is the comment of
+//! `WorkerSession` in `proto/rdcc/v1/coordinator.proto`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -58,8 +59,9 @@ pub trait Places: Send + Sync + 'static {
     fn hello(&self) -> Vec<GrantId>;
     /// Takes the key of the session that begins.
     fn welcome(&self, key: GrantKey);
-    /// The session has ended or did not come about; the last one's grants stay good.
-    fn parted(&self);
+    /// The session has ended or did not come about; the last one's grants stay good. A node that the coordinator has
+    /// drained gets no job but those.
+    fn parted(&self, drained: bool);
     /// No job may start under this grant any more.
     fn void(&self, grant: GrantId);
     /// Names the grants in use, and those voided since the last call that run nothing.
@@ -153,7 +155,7 @@ impl<P: Places, T: Toolchains> Session<P, T> {
                     joined();
                 })
                 .await;
-            session.places.parted();
+            session.places.parted(session.drained.load(Ordering::Relaxed));
             let Err(parted) = ended else { return };
             if welcomed {
                 backoff.reset();
@@ -371,7 +373,7 @@ mod tests {
             Vec::new()
         }
         fn welcome(&self, _: GrantKey) {}
-        fn parted(&self) {}
+        fn parted(&self, _: bool) {}
         fn void(&self, _: GrantId) {}
         fn report(&self) -> (Vec<GrantId>, Vec<GrantId>) {
             (Vec::new(), Vec::new())

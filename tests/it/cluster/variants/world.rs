@@ -230,6 +230,21 @@ impl World {
             golden,
         };
         self.push_head(head, tempfile::tempfile().expect("a file")).await;
+        self.no_place_is_held().await;
+    }
+
+    /// Waits until the agent has given back what it held ahead of need: a job that comes while a place is being called back
+    /// would try it in vain.
+    async fn no_place_is_held(&self) {
+        let channel = channel::connect(&format!("http://{}", self.farm.coordinator_address)).await;
+        let mut coordinator = wire::coordinator_client::CoordinatorClient::new(channel.expect("connected"));
+        loop {
+            let status = coordinator.status(wire::StatusRequest {}).await.expect("it answers");
+            if status.into_inner().agents.iter().all(|agent| agent.holding == 0) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     async fn registry(&self) -> wire::toolchains_client::ToolchainsClient<tonic::transport::Channel> {
