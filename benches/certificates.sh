@@ -14,8 +14,10 @@ fi
 BIN=$(realpath "$BIN")
 . scripts/cluster.sh
 RUN=$(mktemp -d)
+# The farm with certificates has an agent of its own, for the coordinator that `join` wrote down.
+secure() { (unset RDCC_COORDINATOR; RDCC_STATE_DIR=$RUN/secure/agent exec "$BIN/rdcc" "$@"); }
 finish() {
-	RDCC_STATE_DIR=$RUN/secure/agent "$BIN/rdcc" agent stop >/dev/null 2>&1 || true
+	secure agent stop >/dev/null 2>&1 || true
 	cluster_stop
 	rm -rf "$RUN"
 }
@@ -33,7 +35,6 @@ port=$(cluster_port)
 state=$RUN/secure/coordinator
 "$BIN/rdcc-coordinator" --state-dir "$state" init >/dev/null
 cluster_start secure-coordinator "listening on" "$BIN/rdcc-coordinator" --listen "127.0.0.1:$port" --state-dir "$state"
-secure() { (unset RDCC_COORDINATOR; RDCC_STATE_DIR=$RUN/secure/agent exec "$BIN/rdcc" "$@"); }
 secure join "127.0.0.1:$port" "$("$BIN/rdcc-coordinator" --state-dir "$state" token 2>/dev/null)" --name bench >/dev/null
 token=$(secure token create --role worker)
 "$BIN/rdcc-worker" --state-dir "$RUN/secure/worker" --name node1 join "127.0.0.1:$port" "$token" >/dev/null
