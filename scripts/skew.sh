@@ -1,7 +1,7 @@
 #!/bin/bash
 # Tries farms whose members are not all of one version: this tree's programs with those of an earlier commit, in each mix of
 # coordinator, client and workers, on state that the other version has left. Every object is compared with a local build's.
-#   scripts/skew.sh [COMMIT]             default: the last tag, or the last commit before the protocol changed
+#   scripts/skew.sh [COMMIT]             default: the last tag, or the last commit before the messages changed (proto/kept.txt)
 # BIN=DIR and OLD=DIR take programs that are there instead of building them. UNITS=N sources (40).
 # Exits 1 when an object differed, a build failed, or a worker got no job.
 set -euo pipefail
@@ -25,7 +25,7 @@ if [ -z "${BIN:-}" ]; then
 fi
 NEW=$(realpath "$BIN")
 if [ -z "${OLD:-}" ]; then
-	commit=${1:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || echo "$(git log -1 --format=%H -- proto/rdcc)^")}
+	commit=${1:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || echo "$(git log -1 --format=%H -- proto/kept.txt)^")}
 	git rev-parse --quiet --verify "$commit^{commit}" >/dev/null ||
 		{ echo "skew: this clone has no commit $commit; name one that it has, or fetch the history (git fetch --unshallow)" >&2; exit 2; }
 	git worktree add --quiet --detach "$RUN/source" "$commit"

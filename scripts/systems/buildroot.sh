@@ -15,6 +15,11 @@ if [ -z "${INTERNAL:-}" ]; then
 	"$TOP/scripts/systems/external-toolchain.sh" "$TOP/target/systems/external-toolchain"
 else
 	need makeinfo texinfo bison bison flex flex help2man help2man
+	# What else has the host compilers' names in it, or the time at which it was made.
+	for path in 'build/host-*/'{config.cache,config.lt,libtool,Makefile.in,'stamp-*',autom4te.cache/requests,'t/ax/*'} \
+		build/host-mpc-custom/config.h 'build/linux-headers-custom/scripts/*.cmd' host/bin/libtool '*/gmp.h'; do
+		LEFT_OUT+=(! -path "./$path")
+	done
 	packages+=" autoconf automake-1.16 binutils gcc-12 gmp libtool m4 mpclib3 mpfr4 musl"
 fi
 
@@ -24,7 +29,7 @@ unpacked() { # PACKAGE
 	source=$(source_of "$1")
 	case $1 in
 	binutils)
-		# Archives without times, as Debian's and BR2_REPRODUCIBLE's are, or no two builds are equal.
+		# Archives without times, as Debian makes them, or no two builds are equal.
 		sed -i 's/^\( *default_ar_deterministic\)=0/\1=1/' "$source/binutils/configure"
 		;;
 	gcc-12)
@@ -33,6 +38,8 @@ unpacked() { # PACKAGE
 			tar -xf "$source"/gcc-[0-9]*.tar.xz -C "$source" --strip-components=1
 			sed -i '/^\$(srcdir)\/doc\/tm.texi: s-tm-texi/d' "$source/gcc/Makefile.in"
 		fi
+		# cc1 has a checksum in it, and precompiled headers have that: of its objects, and of the name of who links them.
+		sed -i 's/echo "$(LINKER) $(ALL_LINKERFLAGS)/echo "$(ALL_LINKERFLAGS)/' "$source/gcc/Makefile.in"
 		;;
 	gmp)
 		# Without its manual, which its makefiles name.
