@@ -88,6 +88,7 @@ one() { # SYSTEM
 	. "scripts/systems/$name.sh"
 	echo "== $name"
 	PATH=$PLAIN_PATH
+	rm -f "$TOP/target/systems/$name.differing"
 	step fresh
 	step build local
 	same local

@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::coordinator_link::{
-    CoordinatorLink, Ending, FarmView, GrantHeld, LinkState, News, Purpose, Ticket, Void, WantError, Wish,
+    CoordinatorLink, Ending, FarmView, GrantHeld, News, Purpose, Ticket, Void, WantError, Wish,
 };
 use super::machine;
 use super::placing::{Action, Again, AheadNumber, Ask, Choice, Event, JobNumber, Placing, Reach, Spare};
@@ -102,13 +102,11 @@ impl Broker {
         let farm = Arc::new(std::sync::Mutex::new(None));
         let (told, seen) = (inbox.clone(), Arc::clone(&farm));
         let link = connect(Box::new(move |news| {
-            let view = match news {
-                News::Farm(view) => Some(Some(view)),
-                News::Parted => Some(None),
-                News::Joined | News::Voided(..) => None,
-            };
-            if let Some(view) = view {
-                *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = view;
+            let see = |view| *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = view;
+            match news {
+                News::Farm(view) => see(Some(view)),
+                News::Parted => see(None),
+                News::Joined | News::Voided(..) => {}
             }
             let _ = told.send(Message::News(news));
         }));
@@ -210,10 +208,9 @@ impl Owner {
                 let Some(grant) = place else {
                     return Some(Event::Left(number));
                 };
-                let (id, toolchain) = (grant.grant, grant.toolchain);
-                let event = Event::Vacated(number, toolchain, id, spare(&grant), again(&grant));
+                let (id, again) = (grant.grant, again(&grant));
                 self.held.insert(id, *grant);
-                Some(event)
+                Some(Event::Vacated(number, id, again))
             }
             Message::Answered(number, answer) => self.answered(number, answer),
             Message::Ahead(number, answer) => {
@@ -293,11 +290,8 @@ impl Owner {
             }
             Action::GiveUp(number) => {
                 if let Some(asker) = self.askers.remove(&number) {
-                    let reason = match self.link.state() {
-                        LinkState::Down(reason) => reason,
-                        LinkState::Connecting | LinkState::Up => "there is no session with it".to_owned(),
-                    };
-                    let _ = asker.reply.send(Err(WantError::Unreachable(reason)));
+                    let why = self.link.state().why_not().to_owned();
+                    let _ = asker.reply.send(Err(WantError::Unreachable(why)));
                 }
             }
             Action::Reconnect => self.link.hurry(),

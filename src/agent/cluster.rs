@@ -56,21 +56,12 @@ pub struct HeldPlace {
     grant: Option<GrantHeld>,
     worker: String,
     prediction: Prediction,
-    /// How it counts if nobody says more.
-    ending: Ending,
     stay: Stay,
-}
-
-impl HeldPlace {
-    fn end(mut self, ending: Ending) {
-        self.ending = ending;
-    }
 }
 
 impl Drop for HeldPlace {
     fn drop(&mut self) {
-        if let Some(mut grant) = self.grant.take() {
-            grant.end(self.ending);
+        if let Some(grant) = self.grant.take() {
             self.stay.vacate(grant);
         }
     }
@@ -137,7 +128,7 @@ impl Cluster {
         let token = grant.show(cost).to_vec();
         let began = Instant::now();
         // A job that is cancelled from here on says nothing about the worker.
-        place.ending = Ending::Ran(RunReport::default());
+        grant.end(Ending::Ran(RunReport::default()));
         let run = link.run(LinkRun {
             grant: grant.grant,
             token,
@@ -182,7 +173,7 @@ impl Cluster {
             bytes_sent: link.traffic().sent().saturating_sub(sent),
             bytes_received: link.traffic().received().saturating_sub(received),
         };
-        place.ending = Ending::Ran(report(&ran, elapsed, &place.prediction));
+        grant.end(Ending::Ran(report(&ran, elapsed, &place.prediction)));
         Ok(ran)
     }
 }
@@ -208,7 +199,6 @@ impl Farm for Cluster {
                 worker: grant.worker.to_string(),
                 prediction,
                 grant: Some(*grant),
-                ending: Ending::Unused,
                 stay,
             })),
         }
@@ -240,7 +230,9 @@ impl Farm for Cluster {
             Err(error) => {
                 let worker = place.worker.clone();
                 let (reason, ending) = meaning(&error);
-                place.end(ending);
+                if let Some(grant) = &mut place.grant {
+                    grant.end(ending);
+                }
                 Err(Trouble::new(reason, format!("{worker}: {error}")))
             }
         }

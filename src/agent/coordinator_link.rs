@@ -171,6 +171,16 @@ pub enum LinkState {
     Down(String),
 }
 
+impl LinkState {
+    /// Returns why nothing can be asked now, as far as that is known.
+    pub fn why_not(&self) -> &str {
+        match self {
+            LinkState::Down(why) => why,
+            LinkState::Connecting | LinkState::Up => "there is no session with it",
+        }
+    }
+}
+
 /// The link; clones are the same link.
 #[derive(Debug, Clone)]
 pub struct CoordinatorLink {

@@ -7,8 +7,8 @@
 //! that an ordinary job waits for no round trip, and given back when it pauses. While the coordinator is away, jobs take
 //! turns in the places that the agent has (`outage`).
 //!
-//! Invariants: a job gets one place or runs here, once; at most [`SPARES_MAX`] places are held or asked for ahead of need
-//! per toolchain; nothing is held for a toolchain that no job has asked for within [`PAUSE`].
+//! Invariants: a job gets one place or runs here, once; while there is a coordinator, at most [`SPARES_MAX`] places are held
+//! or asked for ahead of need per toolchain, and nothing for one that no job has asked for within [`PAUSE`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -116,8 +116,8 @@ pub enum Event {
     Unheard(JobNumber),
     /// The job has ended, or does not look any more, or the coordinator refused it.
     Left(JobNumber),
-    /// The job has ended, and has left this place of that toolchain.
-    Vacated(JobNumber, ToolchainId, GrantId, Spare, Again),
+    /// The job has ended, and has left its place, which is this grant's.
+    Vacated(JobNumber, GrantId, Again),
     /// A place that was asked for ahead of need is there.
     Spare(AheadNumber, GrantId, Spare),
     /// It will not come.
@@ -195,6 +195,12 @@ impl Job {
         may_go && spare.runs_on <= ask.variants
     }
 
+    /// Tells whether it has waited for longer than the network takes.
+    fn waits_for_a_slot(&self, now: Instant) -> bool {
+        let since = self.state.waits_since();
+        since.is_some_and(|since| now >= since + ROUND_TRIP)
+    }
+
     fn work_s(&self) -> f64 {
         self.ask.prediction.work.as_secs_f64()
     }
@@ -247,10 +253,12 @@ impl Placing {
             Event::Asked(number, ask) => self.asked(number, ask, now),
             Event::Granted(number, spare) => self.set(number, State::There(spare)),
             Event::Unheard(number) => self.unheard(number),
-            Event::Left(number) => self.left(number, now),
-            Event::Vacated(number, toolchain, grant, spare, again) => {
+            Event::Left(number) => {
                 self.left(number, now);
-                self.vacated(toolchain, grant, spare, again, now);
+            }
+            Event::Vacated(number, grant, again) => {
+                let left = self.left(number, now);
+                self.vacated(left, grant, again, now);
             }
             Event::Spare(ahead, grant, spare) => self.spare(ahead, grant, spare, now),
             Event::NoSpare(ahead) => {
@@ -300,14 +308,15 @@ impl Placing {
         spares.chain(queued).chain(outage).min()
     }
 
-    fn left(&mut self, number: JobNumber, now: Instant) {
-        let Some(job) = self.jobs.remove(&number) else { return };
+    fn left(&mut self, number: JobNumber, now: Instant) -> Option<Job> {
+        let job = self.jobs.remove(&number)?;
         if job.state == State::Here {
             self.share.handle_ended(now);
         }
         if let Some(pool) = self.pools.get_mut(&job.ask.toolchain) {
             pool.last_seen = now;
         }
+        Some(job)
     }
 
     fn asked(&mut self, number: JobNumber, ask: Ask, now: Instant) {
@@ -337,9 +346,9 @@ impl Placing {
         for number in new {
             let job = &self.jobs[&number];
             let spare = self.best_spare(job);
-            let there = match &spare {
+            let there = match spare {
                 None if self.outage.is_some() => self.finish_in_queue(number, job),
-                _ => self.finish_there(job, spare.as_ref().map(|(_, spare)| spare.power)),
+                _ => self.finish_there(job, spare.map(|(_, power)| power)),
             };
             let here = self
                 .share_for(job)
@@ -347,10 +356,10 @@ impl Placing {
             let believed = job.ask.prediction.is_of_this_source();
             if believed && here.is_some_and(|here| here <= there) {
                 self.run_here(number, Choice::FasterHere, now);
-            } else if let Some((grant, spare)) = spare
-                && !self.is_worth_a_wait(job, spare.power)
+            } else if let Some((grant, power)) = spare
+                && !self.is_worth_a_wait(job, power)
             {
-                self.use_spare(number, grant, spare);
+                self.use_spare(number, grant);
             } else if self.may_hold_on(job) {
                 self.set(number, State::Holds(now));
             } else {
@@ -364,21 +373,25 @@ impl Placing {
     /// does not, longer ones hardly do: they are sooner served there, and take longer here.
     fn help_out(&mut self, now: Instant) {
         loop {
-            let waits = |job: &Job| job.state.waits_since().is_some_and(|since| now >= since + ROUND_TRIP);
             let waiting = self
                 .jobs
                 .iter()
-                .filter(|(_, job)| waits(job))
+                .filter(|(_, job)| job.waits_for_a_slot(now))
                 .filter_map(|(number, job)| Some((*number, job.work_s() / (self.power_here * self.share_for(job)?))));
             let soonest = waiting.min_by(|(_, one), (_, other)| one.total_cmp(other));
             let Some((number, here)) = soonest else { return };
             if here >= self.finish_in_queue(number, &self.jobs[&number]) {
                 return;
             }
-            if matches!(self.jobs[&number].state, State::Waits(_)) {
-                self.actions.push(Action::TakeBack(number));
-            }
+            self.take_back(number);
             self.run_here(number, Choice::FarmFull, now);
+        }
+    }
+
+    /// Takes a want back, where a job has one.
+    fn take_back(&mut self, number: JobNumber) {
+        if matches!(self.jobs[&number].state, State::Waits(_)) {
+            self.actions.push(Action::TakeBack(number));
         }
     }
 

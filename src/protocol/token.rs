@@ -1,8 +1,9 @@
 //! Grant tokens: how a worker knows that the coordinator gave this place to this agent.
 //!
 //! A token is HMAC-SHA256, under a key that the coordinator drew for this worker's session, over grant, agent session,
-//! toolchain, and the variant to run it on if there is one. It says nothing about time: a grant that has ended is voided by name, and each serves once while
-//! there is a coordinator, so no clocks need to agree. Invariant: two different (grant, agent, toolchain, variant) never share a token.
+//! toolchain, and the variant to run it on if there is one. It says nothing about time: a grant that has ended is voided by
+//! name, and each serves once while there is a coordinator, so no clocks need to agree. Invariant: two different (grant,
+//! agent, toolchain, variant) never share a token.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use sha2::Sha256;
 
 use crate::ids::{AgentSessionId, GrantId, ToolchainId};
 
-/// How long worker and agent go on without a coordinator with the places that they have, one job after another. A board that
-/// starts again takes a minute; who is revoked meanwhile keeps its places for no longer than this.
+/// How long worker and agent go on without a coordinator with the places that they have, one job after another. A board
+/// that starts again takes a minute; who is revoked meanwhile keeps its places for no longer than this.
 pub const REUSED_FOR: Duration = Duration::from_secs(120);
 
 /// What a grant lets run: a job's toolchain, and the variant that it is run with instead.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use super::session::Places;
+use super::session::{Places, Reuse};
 use super::slots::{Admission, Claim, Slots, Ticket};
 use super::stop::Stop;
 use crate::ids::{CoreGroupId, GrantId};
@@ -159,8 +159,8 @@ impl Places for Door {
         self.shared.open.send_replace(true);
     }
 
-    fn parted(&self, drained: bool) {
-        if !drained {
+    fn parted(&self, reuse: Reuse) {
+        if reuse == Reuse::Yes {
             self.lock().slots.parted(Instant::now());
         }
         self.shared.open.send_replace(true);
@@ -245,7 +245,7 @@ mod tests {
         let (place, ()) = tokio::join!(door.admit(&first, &stop), async {
             tokio::task::yield_now().await;
             assert_eq!(door.report().0, []);
-            door.parted(false);
+            door.parted(Reuse::Yes);
         });
         assert!(place.is_ok(), "the last session's grants stay good");
         door.hello();
@@ -255,12 +255,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_coordinator_a_place_serves_the_next_job_unless_its_node_is_drained() {
-        for drained in [false, true] {
+        for (reuse, refused) in [(Reuse::Yes, false), (Reuse::No, true)] {
             let door = door();
             let stop = Stop::default();
             drop(door.admit(&claim(1), &stop).await.expect("free"));
-            door.parted(drained);
-            assert_eq!(door.admit(&claim(1), &stop).await.is_err(), drained);
+            door.parted(reuse);
+            assert_eq!(door.admit(&claim(1), &stop).await.is_err(), refused);
             assert!(door.admit(&claim(2), &stop).await.is_ok(), "given before");
         }
     }

@@ -53,15 +53,23 @@ pub struct WorkerIdentity {
     pub sandbox: String,
 }
 
+/// What becomes of a place once its job has ended, while the coordinator is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// It serves the next job.
+    Yes,
+    /// Nothing: the coordinator has drained this node.
+    No,
+}
+
 /// The slots, as the session needs them.
 pub trait Places: Send + Sync + 'static {
     /// Names the running grants for `hello`, and starts no job until `welcome` or `parted`.
     fn hello(&self) -> Vec<GrantId>;
     /// Takes the key of the session that begins.
     fn welcome(&self, key: GrantKey);
-    /// The session has ended or did not come about; the last one's grants stay good. A node that the coordinator has
-    /// drained gets no job but those.
-    fn parted(&self, drained: bool);
+    /// The session has ended or did not come about; the last one's grants stay good, for one job each or more.
+    fn parted(&self, reuse: Reuse);
     /// No job may start under this grant any more.
     fn void(&self, grant: GrantId);
     /// Names the grants in use, and those voided since the last call that run nothing.
@@ -155,7 +163,10 @@ impl<P: Places, T: Toolchains> Session<P, T> {
                     joined();
                 })
                 .await;
-            session.places.parted(session.drained.load(Ordering::Relaxed));
+            session.places.parted(match session.drained.load(Ordering::Relaxed) {
+                true => Reuse::No,
+                false => Reuse::Yes,
+            });
             let Err(parted) = ended else { return };
             if welcomed {
                 backoff.reset();
@@ -373,7 +384,7 @@ mod tests {
             Vec::new()
         }
         fn welcome(&self, _: GrantKey) {}
-        fn parted(&self, _: bool) {}
+        fn parted(&self, _: Reuse) {}
         fn void(&self, _: GrantId) {}
         fn report(&self) -> (Vec<GrantId>, Vec<GrantId>) {
             (Vec::new(), Vec::new())

@@ -278,7 +278,7 @@ impl Session {
     fn end(&mut self, grant: GrantId, most: usize) {
         if self.spent.contains(&grant) {
             self.ended.push_back(grant);
-            while self.ended.len() > most {
+            if self.ended.len() > most {
                 self.ended.pop_front();
             }
         }

@@ -174,11 +174,7 @@ impl Owner {
     }
 
     fn answer_without_session(&self, note: Note) {
-        let reason = match &*self.state.borrow() {
-            LinkState::Down(reason) => reason.clone(),
-            LinkState::Connecting | LinkState::Up => "there is no session with it".to_owned(),
-        };
-        fail_all([note], &reason);
+        fail_all([note], self.state.borrow().why_not());
     }
 
     /// Tells everybody who waits that there is no session; what is held stays good.
@@ -235,8 +231,8 @@ impl Owner {
                 worker: worker.to_string(),
                 what,
             }),
-            Note::Used(of, ..) if of != session.id => return Ok(()),
             Note::Hurry => return Ok(()),
+            Note::Used(of, ..) if of != session.id => return Ok(()),
             Note::Used(_, grant, cost) => Event::Used(wire::GrantUsed {
                 grant: grant.0,
                 work_us: u64::try_from(cost.work.as_micros()).unwrap_or(u64::MAX),

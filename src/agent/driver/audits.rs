@@ -1,10 +1,10 @@
 //! Runs drawn jobs again on another node, behind the user's back, and tells what came of it.
 //!
 //! What is compared and who is wrong is decided in `audit`. The user's compile has its answer before its audit begins;
-//! the second run is served by the coordinator after all jobs that somebody waits for, or like one of them once it has waited
-//! for [`PATIENCE`]. It gets the same inputs, by digest: where a file has changed since, there is nothing to compare and the audit counts as skipped. Invariant: at most
-//! [`AUDITS_MAX`] wait or run at any time, and each that was drawn
-//! is counted once, as audited or as skipped, unless the agent ends first.
+//! the second run is served by the coordinator after all jobs that somebody waits for, or like one of them once it has
+//! waited for [`PATIENCE`]. It gets the same inputs, by digest: where a file has changed since, there is nothing to compare
+//! and the audit counts as skipped. Invariant: at most [`AUDITS_MAX`] wait or run at any time, and each that was drawn is
+//! counted once, as audited or as skipped, unless the agent ends first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,15 +204,12 @@ impl<F: Farm> Parts<F> {
 }
 
 /// Finds a place that nobody waits for, or else one like any job's.
-pub(super) async fn place<F: Farm>(farm: &F, want: Want) -> Result<Placed<F::Place>, Trouble> {
-    match tokio::time::timeout(PATIENCE, farm.place(want.clone())).await {
-        Ok(placed) => placed,
-        Err(_) => {
-            let mut want = want;
-            want.ask.reach = Reach::Workers;
-            farm.place(want).await
-        }
+pub(super) async fn place<F: Farm>(farm: &F, mut want: Want) -> Result<Placed<F::Place>, Trouble> {
+    if let Ok(placed) = tokio::time::timeout(PATIENCE, farm.place(want.clone())).await {
+        return placed;
     }
+    want.ask.reach = Reach::Workers;
+    farm.place(want).await
 }
 
 impl Sample {

@@ -83,17 +83,27 @@ impl Placing {
     }
 
     fn end_outage(&mut self) {
-        let resting = self.outage.take().map(|outage| outage.resting);
-        let resting = resting.into_iter().flatten();
-        self.actions.extend(resting.map(|(grant, _)| Action::Return(grant)));
-        self.forget_spares();
+        let resting = self.outage.take().map(|outage| outage.resting.into_keys());
+        let held = self.pools.values_mut();
+        let held = held.flat_map(|pool| std::mem::take(&mut pool.spares).into_keys());
+        self.actions
+            .extend(resting.into_iter().flatten().chain(held).map(Action::Return));
     }
 
-    /// Takes a place back from a job that has ended, or goes on with it.
-    pub(super) fn vacated(&mut self, toolchain: ToolchainId, grant: GrantId, spare: Spare, again: Again, now: Instant) {
-        let Some(outage) = self.outage.as_mut().filter(|_| again != Again::Never) else {
+    /// Takes the place back that a job has left, or goes on with it.
+    pub(super) fn vacated(&mut self, left: Option<Job>, grant: GrantId, again: Again, now: Instant) {
+        let (
+            Some(outage),
+            Some(Job {
+                ask,
+                state: State::There(spare),
+            }),
+            Again::AtOnce | Again::Later,
+        ) = (&mut self.outage, left, again)
+        else {
             return self.actions.push(Action::Return(grant));
         };
+        let toolchain = ask.toolchain;
         if again == Again::AtOnce {
             outage.refusals.remove(&grant);
             return self.keep(toolchain, grant, spare, now);

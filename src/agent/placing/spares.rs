@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Action, AheadNumber, Job, JobNumber, PAUSE, Placing, ROUND_TRIP, Reach, SPARES_MAX, Spare, State};
+use super::{Action, AheadNumber, Job, JobNumber, PAUSE, Placing, Reach, SPARES_MAX, Spare, State};
 use crate::ids::{GrantId, ToolchainId};
 use crate::job::Variants;
 
@@ -49,7 +49,7 @@ impl Pool {
 }
 
 impl Placing {
-    /// Holds a place that has just come free, for the next job.
+    /// Holds a place that has just come free, for the next job. Without a coordinator it does not become void.
     pub(super) fn keep(&mut self, toolchain: ToolchainId, grant: GrantId, spare: Spare, now: Instant) {
         let pool = self.pools.entry(toolchain).or_insert_with(|| Pool::new(now));
         pool.spares.insert(grant, (spare, now));
@@ -66,14 +66,6 @@ impl Placing {
         self.actions.push(Action::Return(grant));
     }
 
-    pub(super) fn forget_spares(&mut self) {
-        for pool in self.pools.values_mut() {
-            self.actions.extend(pool.asked.drain(..).map(Action::TakeBackAhead));
-            let spares = std::mem::take(&mut pool.spares);
-            self.actions.extend(spares.into_keys().map(Action::Return));
-        }
-    }
-
     /// Gives held places to jobs that wait, the longest first.
     pub(super) fn use_spares(&mut self) {
         if self.pools.values().all(|pool| pool.spares.is_empty()) {
@@ -81,13 +73,11 @@ impl Placing {
         }
         for number in self.waiting_longest_first() {
             let job = &self.jobs[&number];
-            if let Some((grant, spare)) = self.best_spare(job)
-                && !self.is_worth_a_wait(job, spare.power)
+            if let Some((grant, power)) = self.best_spare(job)
+                && !self.is_worth_a_wait(job, power)
             {
-                if matches!(job.state, State::Waits(_)) {
-                    self.actions.push(Action::TakeBack(number));
-                }
-                self.use_spare(number, grant, spare);
+                self.take_back(number);
+                self.use_spare(number, grant);
             }
         }
     }
@@ -148,8 +138,7 @@ impl Placing {
     /// Returns how many jobs of a toolchain are under way, and whether some of them wait for a slot.
     fn count(&self, toolchain: ToolchainId, now: Instant) -> (usize, bool) {
         let of_it = || self.jobs.values().filter(|job| job.ask.toolchain == toolchain);
-        let waits = |job: &Job| job.state.waits_since().is_some_and(|since| now >= since + ROUND_TRIP);
-        let queues = of_it().any(waits);
+        let queues = of_it().any(|job| job.waits_for_a_slot(now));
         (of_it().count(), queues)
     }
 
@@ -170,22 +159,23 @@ impl Placing {
     }
 
     /// Returns the fastest held place that the job may use.
-    pub(super) fn best_spare(&self, job: &Job) -> Option<(GrantId, Spare)> {
+    pub(super) fn best_spare(&self, job: &Job) -> Option<(GrantId, f64)> {
         if job.ask.reach == Reach::Chosen {
             return None;
         }
         let pool = self.pools.get(&job.ask.toolchain)?;
         let usable = pool.spares.iter().filter(|(_, (spare, _))| job.may_use(spare));
-        let best = usable.max_by(|(_, (one, _)), (_, (other, _))| one.power.total_cmp(&other.power));
-        best.map(|(grant, (spare, _))| (*grant, spare.clone()))
+        usable
+            .map(|(grant, (spare, _))| (*grant, spare.power))
+            .max_by(|one, other| one.1.total_cmp(&other.1))
     }
 
-    pub(super) fn use_spare(&mut self, number: JobNumber, grant: GrantId, spare: Spare) {
-        let toolchain = self.jobs[&number].ask.toolchain;
-        if let Some(pool) = self.pools.get_mut(&toolchain) {
-            pool.spares.remove(&grant);
+    /// Gives a held place to a job of its toolchain.
+    pub(super) fn use_spare(&mut self, number: JobNumber, grant: GrantId) {
+        let pool = self.pools.get_mut(&self.jobs[&number].ask.toolchain);
+        if let Some((spare, _)) = pool.and_then(|pool| pool.spares.remove(&grant)) {
+            self.set(number, State::There(spare));
+            self.actions.push(Action::Use(number, grant));
         }
-        self.set(number, State::There(spare));
-        self.actions.push(Action::Use(number, grant));
     }
 }

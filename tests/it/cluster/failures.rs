@@ -191,9 +191,7 @@ fn coordinator_that_is_away_means_here_and_comes_back() {
     let mut farm = TestFarm::with_workers(&[("n1", 1)]);
     farm.write("a.c", "int a;\n");
     farm.must(farm.compile(&["-c", "a.c"]));
-    wait_for("the return of all places", || {
-        (farm.json(&["status"])["cluster"]["agents"][0]["holding"] == 0).then_some(())
-    });
+    farm.wait_until_all_places_are_back();
     farm.kill_coordinator();
     let words = ["--toolchain", "arm926", COMPILER, "-c", "a.c"];
     wait_for("the first local compile", || {

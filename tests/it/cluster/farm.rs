@@ -299,6 +299,16 @@ impl TestFarm {
         Pid::from_raw(pid.try_into().expect("a process"))
     }
 
+    /// Waits until agents hold no place, nor have a job at one.
+    pub fn wait_until_all_places_are_back(&self) {
+        wait_for("the return of all places", || {
+            let status = self.json(&["status"]);
+            let agents = status["cluster"]["agents"].as_array()?;
+            let holding = agents.iter().all(|agent| agent["holding"] == 0);
+            (!agents.is_empty() && holding).then_some(())
+        });
+    }
+
     /// What the daemons said, for a failed assertion.
     pub fn logs(&self) -> String {
         let mut logs = String::new();

@@ -184,12 +184,7 @@ fn places_that_were_held_ahead_go_back_when_a_build_is_over() {
         farm.write(&source, format!("int f{number};\n"));
         farm.must(farm.compile(&["-c", &source]));
     }
-    wait_for("the return of all places", || {
-        let status = farm.json(&["status"]);
-        let agents = status["cluster"]["agents"].as_array()?;
-        let holding = agents.iter().all(|agent| agent["holding"] == 0);
-        (!agents.is_empty() && holding).then_some(())
-    });
+    farm.wait_until_all_places_are_back();
     let stats = farm.stats();
     assert_eq!(stats["remote"], 5, "{stats:#}");
     assert_eq!(

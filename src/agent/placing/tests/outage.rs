@@ -22,8 +22,7 @@ fn busy_farm(slots: u64) -> World {
 }
 
 fn vacated(number: JobNumber, again: Again) -> Event {
-    let spare = place(&format!("n{number}"), 1.0);
-    Event::Vacated(number, toolchain(), GrantId(number), spare, again)
+    Event::Vacated(number, GrantId(number), again)
 }
 
 #[test]
@@ -65,13 +64,7 @@ fn held_places_stay_when_the_coordinator_goes_and_go_back_when_it_comes() {
         world.handle(Event::Asked(2, unknown(100))),
         [Action::Use(2, GrantId(1))]
     );
-    world.handle(Event::Vacated(
-        2,
-        toolchain(),
-        GrantId(1),
-        place("n1", 1.0),
-        Again::AtOnce,
-    ));
+    world.handle(Event::Vacated(2, GrantId(1), Again::AtOnce));
     assert_eq!(world.handle(Event::Joined), [Action::Return(GrantId(1))]);
 }
 
@@ -139,14 +132,14 @@ fn refused_place_rests_ever_longer_and_is_given_up_in_the_end() {
     world.handle(Event::Parted);
     let mut number = 1;
     for rest in [1, 2, 4, 8] {
-        let refused = Event::Vacated(number, toolchain(), GrantId(1), place("n1", 1.0), Again::Later);
+        let refused = Event::Vacated(number, GrantId(1), Again::Later);
         assert_eq!(world.handle(refused), [Action::Reconnect]);
         number += 1;
         assert_eq!(world.handle(Event::Asked(number, unknown(9))), [], "it rests");
         assert_eq!(world.pass(rest * 1000 - 1), []);
         assert_eq!(world.pass(1), [Action::Use(number, GrantId(1))]);
     }
-    let refused = Event::Vacated(number, toolchain(), GrantId(1), place("n1", 1.0), Again::Later);
+    let refused = Event::Vacated(number, GrantId(1), Again::Later);
     assert_eq!(world.handle(refused), [Action::Reconnect, Action::Return(GrantId(1))]);
 }
 
@@ -226,7 +219,7 @@ impl Life {
                 self.there.remove(&number);
                 self.held.insert(grant);
                 let again = [Again::AtOnce, Again::AtOnce, Again::Later, Again::Never][self.random.random_range(0..4)];
-                Event::Vacated(number, toolchain(), grant, place("n1", 1.0), again)
+                Event::Vacated(number, grant, again)
             }),
             8 => self.one_of(self.here.clone()).map(|number| {
                 self.here.remove(&number);
