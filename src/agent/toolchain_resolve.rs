@@ -21,6 +21,7 @@ use super::fallback::Reason;
 use crate::exchange::place::Place;
 use crate::exchange::{CompileRequest, Compiler, Driver};
 use crate::ids::{Name, ToolchainId};
+use crate::runtime::errors::with_causes;
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::capture::{CaptureError, Captured, Surroundings, find};
 use crate::toolchains::captured::{CapturedError, KeyStamps, load_or_capture};
@@ -256,12 +257,8 @@ impl Toolchains {
         let surroundings = self.surroundings(request);
         let captured = self.capture(&definition, &surroundings).map_err(|error| {
             let name = &definition.name;
-            let mut message = format!("toolchain `{name}` cannot be used as it is installed here: {error}");
-            let mut next = std::error::Error::source(&error);
-            while let Some(cause) = next {
-                message = format!("{message}: {cause}");
-                next = cause.source();
-            }
+            let why = with_causes(&error);
+            let message = format!("toolchain `{name}` cannot be used as it is installed here: {why}");
             let mut unresolved = with_local_compiler(
                 Unresolved::new(Reason::CaptureFailed, message),
                 &definition,

@@ -11,10 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::events::{
-    Action, AgentHello, Drain, Effort, Event, FarmView, Grant, HostKind, Purpose, StandIn, StandIns, VoidReason,
-    WorkerHello,
-};
+use super::events::{Action, AgentHello, Drain, Event, Grant, HostKind, StandIns, WorkerHello};
 use super::kept_files::KeptFiles;
 use super::kept_speeds::KeptSpeeds;
 use super::moment::Moment;
@@ -22,10 +19,13 @@ use super::quarantine::Quarantine;
 use super::rules::Rules;
 use super::scheduler::Scheduler;
 use super::view::ClusterView;
-use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, ToolchainId, WorkerSessionId};
-use crate::job::Refusal;
+use crate::ids::{AgentSessionId, Name, ToolchainId, WorkerSessionId};
 use crate::protocol::token::{GrantKey, GrantedJob};
 use crate::runtime::tasks::Tasks;
+
+mod words;
+
+pub use words::{AgentWord, Place, RunAs, WorkerWord};
 
 /// Commands that may wait. Handlers wait for room, so a flood is held back where it comes from.
 const INBOX_MAX: usize = 4096;
@@ -45,68 +45,6 @@ pub struct Stopped;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no worker `{0}` is connected")]
 pub struct UnknownWorker(pub Name);
-
-/// What an agent is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AgentWord {
-    /// It has a place.
-    Granted(Place),
-    /// It gets none.
-    Refused(RequestId, Refusal),
-    /// A grant must not be shown any more.
-    Void(GrantId, VoidReason),
-    /// The farm has changed.
-    Farm(FarmView),
-    /// The session ends, and why.
-    Ended(String),
-}
-
-/// A place, with all that is needed to use it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// For which want.
-    pub request: RequestId,
-    /// Its number.
-    pub grant: GrantId,
-    /// The worker's name.
-    pub worker: Name,
-    /// Where the worker is reached.
-    pub address: String,
-    /// Shown to the worker.
-    pub token: [u8; 32],
-    /// To be used within this time of arrival.
-    pub valid: Duration,
-    /// Speed of the slot, thousandths of a reference core.
-    pub power_milli: u32,
-    /// What it was wanted for.
-    pub purpose: Purpose,
-    /// What it is to be run with instead of the toolchain that was wanted.
-    pub run_as: Option<RunAs>,
-    /// On which of the worker's cores.
-    pub cores: CoreGroupId,
-}
-
-/// A variant to run a job on, with what people want to know of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunAs {
-    /// The variant, and how equal its objects are.
-    pub stand_in: StandIn,
-    /// What it runs on.
-    pub host_kind: HostKind,
-}
-
-/// What a worker is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WorkerWord {
-    /// See to a toolchain.
-    Prepare(ToolchainId, Effort),
-    /// It is drained, or no more.
-    Drain(Drain),
-    /// A grant must not be honoured any more.
-    Void(GrantId, VoidReason),
-    /// The session ends, and why.
-    Ended(String),
-}
 
 /// An agent's session, as its handler holds it.
 #[derive(Debug)]

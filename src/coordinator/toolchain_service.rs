@@ -18,6 +18,7 @@ use crate::digest::{Digest, Hasher};
 use crate::ids::{Name, ToolchainId};
 use crate::protocol::wire::{self, push_part::Part, show_request::Which};
 use crate::protocol::{MESSAGE_BYTES_MAX, PIECE_BYTES_MAX, convert};
+use crate::runtime::errors::with_causes;
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::bundle::BundleRef;
 use crate::toolchains::golden::Golden;
@@ -86,12 +87,7 @@ impl ToolchainService {
 
 /// Gives the whole chain of causes: the client prints it as it is.
 fn status_of(error: &RegistryError) -> Status {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
+    let text = with_causes(error);
     match error {
         RegistryError::NameTaken { .. } => Status::already_exists(text),
         RegistryError::Unknown(_) => Status::not_found(text),

@@ -17,6 +17,10 @@ use super::search::SearchPath;
 use super::source_tree::{DirectoryInfo, Epoch, Found, ListingId, SourceFile, SourceTree, TreeError};
 use super::symbols::{Symbol, Symbols};
 
+mod error;
+
+pub use error::FilesError;
+
 /// Position of a directory in [`Files`]: of the search path, or a current file's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Start(u32);
@@ -65,27 +69,6 @@ pub struct Entry {
     directory: Start,
     /// It is the header that is included unasked, or included by it.
     implicit: bool,
-}
-
-/// Why a file cannot be looked for.
-#[derive(Debug)]
-pub enum FilesError {
-    /// Ends the scan for this reason.
-    Reason(Reason),
-    /// The tree has no answer.
-    Tree(TreeError),
-}
-
-impl From<TreeError> for FilesError {
-    fn from(error: TreeError) -> Self {
-        Self::Tree(error)
-    }
-}
-
-impl From<Reason> for FilesError {
-    fn from(reason: Reason) -> Self {
-        Self::Reason(reason)
-    }
 }
 
 /// A file and the path under which the compiler opens it.

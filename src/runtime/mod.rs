@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod channel;
 pub mod clock;
 pub mod discovery;
+pub mod errors;
 mod math;
 pub mod signals;
 pub mod tasks;

@@ -34,6 +34,7 @@ use crate::protocol::BLOB_BYTES_MAX;
 use crate::protocol::convert::RunRequest;
 use crate::protocol::pieces::OutputPiece;
 use crate::protocol::token::GrantedJob;
+use crate::runtime::errors::with_causes;
 use crate::runtime::tasks::Tasks;
 use crate::store::disk::StoreError;
 use crate::toolchains::manifest::Manifest;
@@ -426,16 +427,4 @@ fn sandbox_refusal(error: &SandboxError) -> Refusal {
         _ => RefusalKind::Fault,
     };
     refusal(kind, with_causes(error))
-}
-
-/// Writes an error and what caused it in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::executor::{Pending, Ran, ReadyToolchain, Sandbox, with_causes};
+use super::executor::{Pending, Ran, ReadyToolchain, Sandbox};
 use super::mirror::Owner;
 use super::sandbox::{Command, JobLimits};
 use super::settings::Ceilings;
@@ -23,6 +23,7 @@ use super::stop::Stop;
 use crate::digest::{Digest, Hasher};
 use crate::ids::ToolchainId;
 use crate::job::{Refusal, RefusalKind};
+use crate::runtime::errors::with_causes;
 use crate::runtime::tasks::Tasks;
 use crate::toolchains::defaults::left_open;
 use crate::toolchains::golden::{DIRECTORY, ENVIRONMENT, Golden, OBJECT, OBJECT_BYTES_MAX, SOURCES};

@@ -26,6 +26,7 @@ use crate::protocol::pieces::{BlobPiece, blob_piece_to_wire, output_piece_from_w
 use crate::protocol::wire::link_reply::Reply;
 use crate::protocol::wire::link_request::Request;
 use crate::protocol::{MESSAGE_BYTES_MAX, version, wire};
+use crate::runtime::errors::with_causes;
 use crate::runtime::tasks::Tasks;
 
 /// Time that a worker has to say `welcome` on an open connection.
@@ -488,14 +489,7 @@ fn broken(target: &LinkTarget, reason: &str) -> LinkError {
     }
 }
 
-/// Writes an error with its causes, whose own words are what says why.
+/// Writes an error with its causes, on a line of its own.
 fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text.replace('\n', " ")
+    with_causes(error).replace('\n', " ")
 }
