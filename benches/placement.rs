@@ -42,15 +42,18 @@ fn main() {
         "{:34} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
         "", "bound", "list", "least", "icecream", "pow*free", "rdcc"
     );
-    let rows: [(&str, Cluster, Tape, usize); 14] = [
+    let rows: [(&str, Cluster, Tape, usize); 17] = [
         ("8 x 1.0 (16 slots), net/", clusters::equal, Tape::NET, 1),
         ("8 x 1.0 (16 slots), first net/", clusters::equal, Tape::FIRST, 1),
+        ("8 x 1.0 (16 slots), new net/", clusters::equal, Tape::NEW, 1),
         ("8 x 1.0 (16 slots), long", clusters::equal, Tape::LONG, 1),
         ("mixed (20 slots), net/", clusters::mixed, Tape::NET, 1),
         ("mixed (20 slots), first net/", clusters::mixed, Tape::FIRST, 1),
+        ("mixed (20 slots), new net/", clusters::mixed, Tape::NEW, 1),
         ("mixed (20 slots), long", clusters::mixed, Tape::LONG, 1),
         ("mixed in trouble, net/", || clusters::troubled(6.0), Tape::NET, 1),
         ("in trouble, first net/", || clusters::troubled(6.0), Tape::FIRST, 1),
+        ("in trouble, new net/", || clusters::troubled(6.0), Tape::NEW, 1),
         ("mixed in trouble, long", || clusters::troubled(25.0), Tape::LONG, 1),
         ("two builds on mixed, long", clusters::mixed, Tape::LONG, 2),
         ("6 of 2 x 2.0 and 4 x 0.5, net/", clusters::big_little, Tape::NET, 1),

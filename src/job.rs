@@ -183,6 +183,15 @@ pub struct RunReport {
     pub transfer: Duration,
 }
 
+/// Returns how many times its predicted work a job does not exceed in 19 of 20 cases, where that work's logarithm has this
+/// standard deviation and its error is normal (1.645 is the 95 % quantile).
+pub fn at_most(spread: f64) -> f64 {
+    (1.645 * spread.clamp(0.0, SPREAD_MOST)).exp()
+}
+
+/// A spread is no larger than this, whatever is said: a factor of a hundred between such a job and what was predicted.
+const SPREAD_MOST: f64 = 2.8;
+
 /// Why a worker did not run a job that was offered to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

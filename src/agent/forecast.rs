@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::ids::ToolchainId;
+use crate::job;
 
 /// Most keys kept. A kernel has some 3,000 units in a configuration; three keys each leaves room for several projects
 /// in about 3 MB on disk.
@@ -113,7 +114,7 @@ pub struct Prediction {
 impl Prediction {
     /// Returns the work that it will not exceed in 19 of 20 cases, as far as the spread is right.
     pub fn work_at_most(&self) -> Duration {
-        self.work.mul_f64((1.645 * f64::from(self.spread_milli) / 1000.0).exp())
+        self.work.mul_f64(job::at_most(f64::from(self.spread_milli) / 1000.0))
     }
 
     /// Tells whether it rests on earlier compiles of the same source.

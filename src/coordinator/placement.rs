@@ -4,8 +4,9 @@
 //! plus what has to be sent, plus work over speed. So a long job waits for a fast slot when it ends earlier there, and
 //! takes an idle slow one when it does not; what waits is counted as taking its place, so that the next job sees it.
 //! That is right when all that is to be done is in sight. While more is coming than the farm can do (`horizon`) every
-//! slot is worth using, and a job may take any where it ends before the work in sight is through: so the short ones end
-//! up on the slow workers. What a worker is worth is in `speed`, who is served first in `fairness` and `queue`.
+//! slot is worth using, and a job may take any where it ends in all likelihood before the work in sight is through: so the
+//! short ones end up on the slow workers, and those of which little is known do not keep the build waiting there. What a
+//! worker is worth is in `speed`, who is served first in `fairness` and `queue`.
 
 /// How long a place that an agent holds ahead of need takes to come back, seconds: there and back on a slow network.
 const RECALL: f64 = 0.005;
@@ -98,6 +99,8 @@ impl FromIterator<f64> for Places {
 pub struct Need {
     /// Work, seconds of a reference core.
     pub work: f64,
+    /// Work that it will not exceed, as far as can be told; no less than `work`.
+    pub work_at_most: f64,
     /// Memory, bytes; 0 when nothing is known.
     pub memory: u64,
     /// How long it has waited, seconds.
@@ -149,6 +152,11 @@ impl<K> Seat<K> {
 
     fn end(&self, need: &Need, transfer: f64) -> f64 {
         self.start(need) + transfer + need.work / self.rate
+    }
+
+    /// Returns when a job that is predicted to end here at `end` will have ended at the latest, as far as can be told.
+    pub fn at_most(&self, end: f64, need: &Need) -> f64 {
+        end + (need.work_at_most - need.work) / self.rate
     }
 
     fn is_open_for(&self, need: &Need) -> bool {
@@ -225,6 +233,7 @@ mod tests {
     fn need(work: f64) -> Need {
         Need {
             work,
+            work_at_most: work,
             memory: 0,
             waited: 0.0,
             behind: 0.0,
@@ -241,6 +250,17 @@ mod tests {
             ..need(4.0)
         };
         assert_eq!(choose(&seats, &tired, FREE), Choice::Now(0), "its wait is bounded");
+    }
+
+    #[test]
+    fn job_of_which_little_is_known_may_end_later_than_it_is_predicted_to() {
+        let slow = seat(0, 0.25, 1, &[]);
+        let guessed = Need {
+            work_at_most: 3.0,
+            ..need(1.0)
+        };
+        assert_eq!(slow.at_most(4.5, &need(1.0)), 4.5);
+        assert_eq!(slow.at_most(4.5, &guessed), 12.5);
     }
 
     #[test]

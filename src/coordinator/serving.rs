@@ -12,10 +12,11 @@ use super::events::Purpose;
 use super::placement::{self, Choice, Need, PLACES_MAX, Places, Seat};
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
-use super::speed::Spot;
+use super::speed::{Spot, spread_of};
 use super::supplies::{Class, Supply};
 use super::timers::Timer;
 use crate::ids::{AgentSessionId, CoreGroupId, GrantId, Name, RequestId, WorkerSessionId};
+use crate::job::at_most;
 
 /// How many workers of each class are looked at, the fastest first, while few wants wait and else: with many, any slot is
 /// as good as its speed.
@@ -32,7 +33,7 @@ const FEW_WANTS: usize = 64;
 /// N, so this is evidence of more.
 const PLENTY_PER_SLOT: f64 = 0.2;
 /// A build is assumed to go on for this part of the time it has been going on, while nothing says otherwise.
-const GOES_ON: f64 = 0.2;
+const GOES_ON: f64 = 0.1;
 /// The longest that a build is assumed to go on.
 const GOES_ON_MOST: Duration = Duration::from_secs(20);
 /// A look at what waits beside open slots comes no sooner than this, and no later.
@@ -277,12 +278,7 @@ impl Scheduler {
                 Class::Taken => None,
             };
         }
-        let need = Need {
-            work: waiting.work.as_secs_f64(),
-            memory: waiting.demand.memory_bytes.unwrap_or(0),
-            waited: self.now.since(waiting.since).as_secs_f64(),
-            behind: plan.behind,
-        };
+        let need = self.need(waiting, plan.behind);
         let transfer = |Chair { worker, .. }: &Chair| {
             if self.is_avoided(waiting, worker) {
                 return None;
@@ -295,7 +291,7 @@ impl Scheduler {
         let backlog = *plan.backlog.get_or_insert_with(|| supply.backlog());
         let horizon = self.horizon(supply, backlog, agent, waiting);
         let choice = match placement::best_open(&plan.seats, &need, transfer) {
-            Some((seat, end)) if end <= horizon => Choice::Now(seat),
+            Some((seat, end)) if plan.seats[seat].at_most(end, &need) <= horizon => Choice::Now(seat),
             _ => {
                 if !plan.complete {
                     let more = [Class::Spare, Class::Taken];
@@ -328,6 +324,17 @@ impl Scheduler {
             Choice::Nowhere => {}
         }
         None
+    }
+
+    fn need(&self, waiting: &Waiting, behind: f64) -> Need {
+        let work = waiting.work.as_secs_f64();
+        Need {
+            work,
+            work_at_most: work * at_most(spread_of(waiting.demand.spread_milli)),
+            memory: waiting.demand.memory_bytes.unwrap_or(0),
+            waited: self.now.since(waiting.since).as_secs_f64(),
+            behind,
+        }
     }
 
     /// Returns how long the farm will have work for, seconds, as far as there is more than it can do.

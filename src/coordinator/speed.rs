@@ -161,10 +161,13 @@ impl Lesson {
     }
 
     fn variance(&self) -> f64 {
-        let told = |milli: u32| f64::from(milli.min(10_000)) / 1000.0;
-        let spread = self.spread_milli.map_or(UNKNOWN_SPREAD, told);
-        spread * spread + NOISE_VARIANCE
+        spread_of(self.spread_milli).powi(2) + NOISE_VARIANCE
     }
+}
+
+/// Returns the standard deviation of the logarithm of a predicted work.
+pub(super) fn spread_of(told_milli: Option<u32>) -> f64 {
+    told_milli.map_or(UNKNOWN_SPREAD, |milli| f64::from(milli.min(10_000)) / 1000.0)
 }
 
 fn log_of(power_milli: u32) -> f64 {

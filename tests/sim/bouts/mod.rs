@@ -65,6 +65,10 @@ pub struct Build {
     pub work: Vec<f64>,
     /// What each was predicted to be.
     pub predicted: Vec<f64>,
+    /// Sizes of its jobs' closures, bytes.
+    pub closures: Vec<u64>,
+    /// Whether its agent predicts from what it learns on the way instead.
+    pub learns: bool,
     /// Standard deviation of the logarithm of the predictions' error.
     pub spread: f64,
     /// Jobs at one time, at the beginning.

@@ -1,8 +1,10 @@
 //! The real scheduler as a rule of placement.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rdcc::agent::forecast::{Features, Forecast, Observation, Prediction, work_at};
 use rdcc::coordinator::events::{
     Action, AgentHello, CoreGroup, Demand, Drain, Ending, Event, Grant, HostKind, LoadReport, Purpose, Want,
     WorkerHello,
@@ -24,6 +26,9 @@ pub struct Ours {
     scheduler: Scheduler,
     nodes: Vec<Node>,
     builds: Vec<Build>,
+    /// What each build's agent has learned, and what it foretold of its jobs.
+    forecasts: Vec<Forecast>,
+    foretold: BTreeMap<Job, Prediction>,
     next_request: u64,
     wanted: BTreeMap<RequestId, Job>,
     granted: BTreeMap<Job, Grant>,
@@ -49,6 +54,8 @@ impl Ours {
             scheduler: Scheduler::new(Rules::default(), 1, 1, Moment::START),
             nodes: nodes.to_vec(),
             builds: builds.to_vec(),
+            forecasts: builds.iter().map(|_| forecast_of_another_project()).collect(),
+            foretold: BTreeMap::new(),
             next_request: 1,
             wanted: BTreeMap::new(),
             granted: BTreeMap::new(),
@@ -100,6 +107,14 @@ impl Ours {
 
     fn demand(&self, job: Job) -> Demand {
         let build = &self.builds[job.0];
+        if let Some(foretold) = self.foretold.get(&job) {
+            let known = foretold.spread_milli != 0;
+            return Demand {
+                work: known.then_some(foretold.work),
+                spread_milli: known.then_some(foretold.spread_milli),
+                ..Demand::default()
+            };
+        }
         Demand {
             work: Some(Duration::from_secs_f64(build.predicted[job.1])),
             spread_milli: Some((build.spread * 1000.0) as u32),
@@ -128,6 +143,10 @@ impl Placer for Ours {
         }
         let request = RequestId(self.next_request);
         self.next_request += 1;
+        if self.builds[job.0].learns {
+            let foretold = self.forecasts[job.0].predict(features(&self.builds, job, &source(job)));
+            self.foretold.insert(job, foretold);
+        }
         self.wanted.insert(request, job);
         let want = Want {
             request,
@@ -147,7 +166,17 @@ impl Placer for Ours {
         let Some(grant) = self.granted.remove(&job) else {
             return Vec::new();
         };
-        let demand = self.demand(job);
+        let mut demand = self.demand(job);
+        if self.builds[job.0].learns {
+            // With what is known by now, as agents do.
+            let foretold = self.forecasts[job.0].predict(features(&self.builds, job, &source(job)));
+            (demand.work, demand.spread_milli) = (Some(foretold.work), Some(foretold.spread_milli));
+            let seen = Observation {
+                work: work_at(f64::from(grant.power_milli) / 1000.0, Duration::from_secs_f64(wall)),
+                memory_bytes: 0,
+            };
+            self.forecasts[job.0].observe(features(&self.builds, job, &source(job)), seen);
+        }
         let report = RunReport {
             usage: Usage {
                 wall: Duration::from_secs_f64(wall),
@@ -223,6 +252,42 @@ impl Placer for Ours {
 
 fn name(node: usize) -> Name {
     Name::new(&format!("n{node}")).expect("a name")
+}
+
+/// Jobs of one directory, which have what they cost in common.
+const DIRECTORY_JOBS: usize = 20;
+
+fn source(job: Job) -> PathBuf {
+    format!("/{}/{}/{}.c", job.0, job.1 / DIRECTORY_JOBS, job.1).into()
+}
+
+fn features<'a>(builds: &[Build], job: Job, source: &'a Path) -> Features<'a> {
+    Features {
+        toolchain: toolchain(),
+        source,
+        flags_class: 1,
+        closure_bytes: builds[job.0].closures[job.1],
+    }
+}
+
+/// What an agent knows after a small project: files of a hundred lines, 50 ms each.
+fn forecast_of_another_project() -> Forecast {
+    let mut forecast = Forecast::default();
+    for number in 0..20 {
+        let source = PathBuf::from(format!("/small/{number}.c"));
+        let features = Features {
+            toolchain: toolchain(),
+            source: &source,
+            flags_class: 1,
+            closure_bytes: 100_000 + 1_000 * number,
+        };
+        let seen = Observation {
+            work: Duration::from_millis(50),
+            memory_bytes: 0,
+        };
+        forecast.observe(features, seen);
+    }
+    forecast
 }
 
 fn core_group(node: &Node) -> CoreGroup {

@@ -13,14 +13,30 @@ pub struct Tape {
     pub mean: f64,
     /// Client CPU of a job, seconds.
     pub client: f64,
-    /// Whether jobs were seen before. Predictions of others are all the same.
-    pub known: bool,
+    /// What the agent knows of its jobs.
+    pub knows: Knowledge,
     /// Error of predictions: standard deviation of the logarithm.
     pub spread: f64,
 }
 
+/// What an agent knows of jobs before they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knowledge {
+    /// It has seen them; predictions are off by the tape's spread.
+    Jobs,
+    /// What one costs there in the mean, so predictions are all the same.
+    Mean,
+    /// Other projects, and then what it learns on the way.
+    Others,
+}
+
 /// How jobs differ: standard deviation of the logarithm of their work. It gives jobs of four to six seconds among 260 of 1.16.
 const JOBS_SPREAD: f64 = 0.6;
+
+/// The closures of a kernel's units: some two megabytes, much the same for all, which tells a little of what they cost.
+const CLOSURE_BYTES: f64 = 2e6;
+const CLOSURE_SPREAD: f64 = 0.25;
+const CLOSURE_TELLS: f64 = 0.5;
 
 impl Tape {
     /// Like the kernel's `net/`: 260 jobs of 302 CPU-s, of which make, sh and fixdep take 18 CPU-s on the client.
@@ -28,37 +44,49 @@ impl Tape {
         jobs: 260,
         mean: 1.16,
         client: 0.075,
-        known: true,
+        knows: Knowledge::Jobs,
         spread: 0.2,
     };
     /// The same jobs for an agent that has never seen them, and knows no more than what one costs there in the mean.
     pub const FIRST: Tape = Tape {
-        known: false,
+        knows: Knowledge::Mean,
         spread: JOBS_SPREAD,
         ..Tape::NET
+    };
+    /// The same jobs for an agent that has seen but a few small ones of another project.
+    pub const NEW: Tape = Tape {
+        knows: Knowledge::Others,
+        ..Tape::FIRST
     };
     /// The same sort of jobs, five times as many, with a build system that costs less.
     pub const LONG: Tape = Tape {
         jobs: 1300,
         mean: 1.16,
         client: 0.025,
-        known: true,
+        knows: Knowledge::Jobs,
         spread: 0.2,
     };
 
     /// The build of this tape with `window` jobs at one time.
     pub fn build(&self, window: usize, seed: u64) -> Build {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let deviates = (0..self.jobs).map(|_| normal(&mut random));
-        let work: Vec<f64> = deviates.map(|deviate| (JOBS_SPREAD * deviate).exp()).collect();
+        let deviates: Vec<f64> = (0..self.jobs).map(|_| normal(&mut random)).collect();
+        let work: Vec<f64> = deviates.iter().map(|deviate| (JOBS_SPREAD * deviate).exp()).collect();
         let scale = self.mean * self.jobs as f64 / work.iter().sum::<f64>();
         let work: Vec<f64> = work.into_iter().map(|work| work * scale).collect();
-        let predicted = |work: &f64| match self.known {
-            true => work * (self.spread * normal(&mut random)).exp(),
-            false => scale,
+        let predicted = |work: &f64| match self.knows {
+            Knowledge::Jobs => work * (self.spread * normal(&mut random)).exp(),
+            Knowledge::Mean | Knowledge::Others => scale,
+        };
+        let predicted = work.iter().map(predicted).collect();
+        let mut size_of = |deviate: &f64| {
+            let told = CLOSURE_TELLS * deviate + (1.0 - CLOSURE_TELLS * CLOSURE_TELLS).sqrt() * normal(&mut random);
+            (CLOSURE_BYTES * (CLOSURE_SPREAD * told).exp()) as u64
         };
         Build {
-            predicted: work.iter().map(predicted).collect(),
+            predicted,
+            closures: deviates.iter().map(&mut size_of).collect(),
+            learns: self.knows == Knowledge::Others,
             work,
             spread: self.spread,
             window,
