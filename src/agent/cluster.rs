@@ -113,7 +113,12 @@ impl Cluster {
     }
 
     /// Runs a job on its worker. The place's ending is told by the caller.
-    async fn attempt(&self, place: &mut HeldPlace, job: &Prepared) -> Result<Ran, LinkError> {
+    async fn attempt(
+        &self,
+        place: &mut HeldPlace,
+        job: &Prepared,
+        foretold: impl Fn() -> Prediction + Send,
+    ) -> Result<Ran, LinkError> {
         let grant = place.grant.as_mut().expect("a place is ended by its drop only");
         let (link, on_this_machine) = self.link(grant);
         let (sent, received) = (link.traffic().sent(), link.traffic().received());
@@ -173,7 +178,7 @@ impl Cluster {
             bytes_sent: link.traffic().sent().saturating_sub(sent),
             bytes_received: link.traffic().received().saturating_sub(received),
         };
-        grant.end(Ending::Ran(report(&ran, elapsed, &place.prediction)));
+        grant.end(Ending::Ran(report(&ran, elapsed, &foretold())));
         Ok(ran)
     }
 }
@@ -216,7 +221,12 @@ impl Farm for Cluster {
         place.grant.as_ref().map_or(1.0, GrantHeld::power)
     }
 
-    async fn run(&self, mut place: HeldPlace, job: Arc<Prepared>) -> Result<Ran, Trouble> {
+    async fn run(
+        &self,
+        mut place: HeldPlace,
+        job: Arc<Prepared>,
+        foretold: impl Fn() -> Prediction + Send,
+    ) -> Result<Ran, Trouble> {
         let void = place.grant.as_ref().and_then(GrantHeld::void);
         // One that is wanted back now came too late for that: it has its job.
         if void.is_some_and(|void| void != Void::Recalled) {
@@ -225,7 +235,7 @@ impl Farm for Cluster {
                 "the place was gone before it was used",
             ));
         }
-        match self.attempt(&mut place, &job).await {
+        match self.attempt(&mut place, &job, foretold).await {
             Ok(ran) => Ok(ran),
             Err(error) => {
                 let worker = place.worker.clone();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::broker::Stay;
 use super::coordinator_link::{FarmView, StandIn};
+use super::forecast::Prediction;
 use super::placing::{Ask, Choice};
 use super::preparation::{Prepared, Trouble};
 use super::toolchain_resolve::DefinitionSource;
@@ -77,8 +78,14 @@ pub trait Farm: DefinitionSource + Send + Sync + 'static {
     /// Returns the place's power: work per second of running time.
     fn power(place: &Self::Place) -> f64;
 
-    /// Runs a job. Dropping the future cancels it.
-    fn run(&self, place: Self::Place, job: Arc<Prepared>) -> impl Future<Output = Result<Ran, Trouble>> + Send;
+    /// Runs a job. Dropping the future cancels it. `foretold` tells what it was to cost, as far as is known when it has ended:
+    /// guesses of different times say nothing of how fast one worker is beside another.
+    fn run(
+        &self,
+        place: Self::Place,
+        job: Arc<Prepared>,
+        foretold: impl Fn() -> Prediction + Send,
+    ) -> impl Future<Output = Result<Ran, Trouble>> + Send;
 
     /// Says that a worker's results were found wrong.
     fn accuse(&self, worker: &Name, what: &str);

@@ -168,7 +168,10 @@ impl<F: Farm> Parts<F> {
             return Err(super::out_of_turn());
         };
         let worker = Name::new(F::worker(&place)).map_err(|error| Trouble::new(Reason::Internal, error))?;
-        let ran = self.farm.run(place, sample.prepared.clone()).await?;
+        let ran = self
+            .farm
+            .run(place, sample.prepared.clone(), || sample.want.ask.prediction)
+            .await?;
         let made = self.tasks.blocking(move || Made::of(&ran.outcome)).await;
         Ok((worker, made))
     }

@@ -1,11 +1,12 @@
 //! What a job will cost and did cost, and the second copy of one that costs far too much time.
 
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Driver;
+use super::{Driver, out_of_turn};
 use crate::agent::broker::Stay;
 use crate::agent::build_log::Entry;
 use crate::agent::builds::EndedJob;
@@ -94,58 +95,54 @@ impl<F: Farm> Driver<F> {
         place: F::Place,
         prepared: Arc<Prepared>,
     ) -> Result<Ran, Trouble> {
+        // The second copy of a job on a variant would have to run on the same one for the two to be compared.
         let repeatable = job.request.worker.is_none()
+            && prepared.run_as.is_none()
             && job
                 .command
                 .as_ref()
                 .is_some_and(|command| race::is_repeatable(command.facts.features));
-        // The second copy of a job on a variant would have to run on the same one for the two to be compared.
-        let traits = job.traits.clone().filter(|_| repeatable && prepared.run_as.is_none());
-        let Some(traits) = traits else {
-            return self.farm.run(place, prepared).await;
-        };
+        let traits = job.traits.clone().ok_or_else(out_of_turn)?;
+        let foretold = || self.learned.predict(traits.features());
+        if !repeatable {
+            return self.farm.run(place, prepared, foretold).await;
+        }
         let began = Instant::now();
-        let mut first = pin!(self.farm.run(place, prepared.clone()));
+        let mut first = pin!(self.farm.run(place, prepared.clone(), foretold));
         let mut next_look = race::FIRST_LOOK;
-        let (prediction, taken) = loop {
+        let (winner, copy) = loop {
             if let Ok(ran) = tokio::time::timeout(next_look, &mut first).await {
                 return ran;
             }
-            // Others have ended meanwhile, which tells more of this one than was known when it began.
-            let prediction = self.learned.predict(traits.features());
-            next_look = match race::look(began.elapsed(), &prediction, job.power, self.farm.view()) {
-                Look::Copy => match CopyWork::take(&self.races, prediction.work) {
-                    Some(taken) => break (prediction, taken),
-                    None => race::FIRST_LOOK,
-                },
-                Look::Again(after) => after,
+            let (slow, taken) = match self.look_at(began, &traits, job.power) {
+                ControlFlow::Break(slow) => slow,
+                ControlFlow::Continue(again) => {
+                    next_look = again;
+                    continue;
+                }
             };
-        };
-        job.raced(Some(Race::Lost));
-        let mut want = self.want(&traits, prediction, Reach::Chosen);
-        want.ask.avoid.extend(Name::new(&job.worker));
-        let slow = SlowJob {
-            began,
-            power: job.power,
-            prediction,
-        };
-        let mut second = pin!(self.second_copy(want, prepared, slow, taken));
-        let (winner, copy) = tokio::select! {
-            ran = &mut first => match ran {
-                Ok(ran) => {
-                    let copy = finished_too(second.as_mut()).await;
-                    return self.judged(job, ran, copy.and_then(Result::ok).map(|(ran, ..)| ran));
-                }
-                // The second copy is what is left.
-                Err(_) => (second.await?, None),
-            },
-            copy = &mut second => match copy {
-                Ok(copy) => (copy, finished_too(first.as_mut()).await.and_then(Result::ok)),
-                Err(_) => {
-                    job.raced(None);
-                    return first.await;
-                }
-            },
+            let mut want = self.want(&traits, slow.prediction, Reach::Chosen);
+            want.ask.avoid.extend(Name::new(&job.worker));
+            job.raced(Some(Race::Lost));
+            let mut second = pin!(self.second_copy(want, prepared.clone(), slow, taken));
+            tokio::select! {
+                ran = &mut first => match ran {
+                    Ok(ran) => {
+                        let copy = finished_too(second.as_mut()).await;
+                        return self.judged(job, ran, copy.and_then(Result::ok).map(|(ran, ..)| ran));
+                    }
+                    // The second copy is what is left.
+                    Err(_) => break (second.await?, None),
+                },
+                copy = &mut second => match copy {
+                    Ok(copy) => break (copy, finished_too(first.as_mut()).await.and_then(Result::ok)),
+                    // It got no place that is worth it; there may be one later.
+                    Err(_) => {
+                        job.raced(None);
+                        next_look = race::FIRST_LOOK;
+                    }
+                },
+            }
         };
         let (ran, worker, power) = winner;
         tracing::info!(
@@ -159,6 +156,24 @@ impl<F: Farm> Driver<F> {
         self.judged(job, ran, copy)
     }
 
+    /// Looks at a running job: whether it gets a second copy, or else when to look again.
+    fn look_at(&self, began: Instant, traits: &Traits, power: f64) -> ControlFlow<(SlowJob, CopyWork<'_>), Duration> {
+        // Others have ended meanwhile, which tells more of this one than was known when it began.
+        let prediction = self.learned.predict(traits.features());
+        let slow = SlowJob {
+            began,
+            power,
+            prediction,
+        };
+        match race::look(began.elapsed(), &prediction, power, self.farm.view()) {
+            Look::Copy => match CopyWork::take(&self.races, prediction.work) {
+                Some(taken) => ControlFlow::Break((slow, taken)),
+                None => ControlFlow::Continue(race::FIRST_LOOK),
+            },
+            Look::Again(after) => ControlFlow::Continue(after),
+        }
+    }
+
     async fn second_copy(
         &self,
         want: Want,
@@ -170,7 +185,8 @@ impl<F: Farm> Driver<F> {
             Placed::There(place) if slow.is_worth_a_copy_at(F::power(&place)) => {
                 taken.ran = true;
                 let (worker, power) = (F::worker(&place).to_owned(), F::power(&place));
-                Ok((self.farm.run(place, prepared).await?, worker, power))
+                let foretold = || slow.prediction;
+                Ok((self.farm.run(place, prepared, foretold).await?, worker, power))
             }
             Placed::There(_) | Placed::Here(..) => {
                 Err(Trouble::new(Reason::WorkerBusy, "no place would be through sooner"))

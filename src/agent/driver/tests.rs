@@ -11,6 +11,7 @@ use super::*;
 use crate::agent::broker::Stay;
 use crate::agent::coordinator_link::{FarmView, StandIn};
 use crate::agent::farm::{Ran, Slot, Want};
+use crate::agent::forecast::Prediction;
 use crate::agent::house::{Agent, ClientTree};
 use crate::agent::placing::Choice;
 use crate::agent::preparation::Prepared;
@@ -24,6 +25,7 @@ use crate::job::{InputKind, Outcome, Output, OutputKind, Status, Usage};
 use crate::toolchains::host::Host;
 
 mod audits;
+mod races;
 
 /// Plays a farm: runs the compiler right here, in a copy of the job's files, and misbehaves as it is told to.
 #[derive(Debug, Default)]
@@ -124,7 +126,12 @@ impl Farm for Arc<PlayedFarm> {
         })
     }
 
-    async fn run(&self, _place: &'static str, job: Arc<Prepared>) -> Result<Ran, Trouble> {
+    async fn run(
+        &self,
+        _place: &'static str,
+        job: Arc<Prepared>,
+        _foretold: impl Fn() -> Prediction + Send,
+    ) -> Result<Ran, Trouble> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         let mishap = self.mishaps.lock().unwrap().pop_front();
         if let Some(Mishap::Run(reason)) = mishap {
@@ -511,38 +518,6 @@ async fn worker_that_failed_a_job_does_not_get_it_again() {
     let wants = world.farm.wants.lock().unwrap();
     assert!(wants[0].ask.avoid.is_empty());
     assert_eq!(wants[1].ask.avoid, [Name::new("played").unwrap()]);
-}
-
-#[tokio::test]
-async fn second_copy_of_a_job_that_hangs_wins() {
-    let world = World::new(&[]);
-    world.write("a.c", "int a;\n");
-    world.compile("-c a.c -o a.o").await;
-    fs::remove_file(world.path("a.o")).unwrap();
-    world.farm.mishaps.lock().unwrap().push_back(Mishap::Hangs);
-    assert!(succeeded(&world.compile("-c a.c -o a.o").await));
-    assert!(world.path("a.o").exists());
-    let counters = world.counters().await;
-    assert_eq!((counters.remote, counters.raced, counters.races_won), (2, 1, 1));
-    let wants = world.farm.wants.lock().unwrap();
-    assert_eq!(wants[2].ask.reach, Reach::Chosen);
-    assert_eq!(wants[2].ask.avoid, [Name::new("played").unwrap()]);
-}
-
-#[tokio::test]
-async fn copies_with_different_results_are_an_alarm_and_the_job_is_done_here() {
-    let world = World::new(&[]);
-    world.write("a.c", "int a;\n");
-    world.compile("-c a.c -o a.o").await;
-    fs::remove_file(world.path("a.o")).unwrap();
-    let mishaps = [Mishap::EndsTogether, Mishap::FlipsABit];
-    world.farm.mishaps.lock().unwrap().extend(mishaps);
-    let reply = world.compile("-c a.c -o a.o").await;
-    assert!(matches!(reply, Reply::RunLocally(_)), "{reply:?}");
-    assert!(!world.path("a.o").exists());
-    assert_eq!(world.counters().await.results_differ, 1);
-    let remarks = world.agent.report().await.remarks;
-    assert!(remarks[0].contains("different results"), "{remarks:?}");
 }
 
 #[tokio::test]
