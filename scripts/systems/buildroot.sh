@@ -20,6 +20,8 @@ else
 		build/host-mpc-custom/config.h 'build/linux-headers-custom/scripts/*.cmd' host/bin/libtool '*/gmp.h'; do
 		LEFT_OUT+=(! -path "./$path")
 	done
+	# gcc makes another one each time.
+	LEFT_OUT+=(! -name '*.gch')
 	packages+=" autoconf automake-1.16 binutils gcc-12 gmp libtool m4 mpclib3 mpfr4 musl"
 fi
 
@@ -38,7 +40,7 @@ unpacked() { # PACKAGE
 			tar -xf "$source"/gcc-[0-9]*.tar.xz -C "$source" --strip-components=1
 			sed -i '/^\$(srcdir)\/doc\/tm.texi: s-tm-texi/d' "$source/gcc/Makefile.in"
 		fi
-		# cc1 has a checksum in it, and precompiled headers have that: of its objects, and of the name of who links them.
+		# cc1 has a checksum in it: of its objects, and of the name of who links them.
 		sed -i 's/echo "$(LINKER) $(ALL_LINKERFLAGS)/echo "$(ALL_LINKERFLAGS)/' "$source/gcc/Makefile.in"
 		;;
 	gmp)
