@@ -114,6 +114,8 @@ rdcc_build() { # LABEL BOUND JOBS TREE...
 	measured "$label, -j$jobs" "$bound" "${build[@]}"
 	told
 	echo "   objects that differ: $(differing "$@")"
+	[ -z "${beside_make:-}" ] || awk -v wall=$wall_ms -v own="$(cat "$TC/floor.wall")" 'BEGIN {
+		printf "   over what make takes when every compile is free: %.2f\n", wall / own }'
 	[ -z "${TRACES:-}" ] || "$BIN/rdcc" trace "$TRACES/$((traces += 1)) ${label//[, ]/-}.json" >/dev/null
 }
 distcc_build() { # LABEL BOUND JOBS TREE...
@@ -133,6 +135,7 @@ floor_s() {
 		kernels "$(nproc)" "$RUN/free-gcc" "$TREE"
 		measured "make's own, every compile free" 1 "${build[@]}" >&2
 		awk -v ms=$client_ms 'BEGIN { printf "%.2f\n", ms / 1000 }' >"$TC/floor"
+		echo "$wall_ms" >"$TC/floor.wall"
 		unset FREE_OBJECTS FREE_REAL
 	fi
 	cat "$TC/floor"
@@ -270,7 +273,7 @@ scenario_two() {
 	heading "two: two builds at once, each with half of the mixed cluster"
 	farm_up "${MIXED[@]}"
 	prepared "$RDCC" "${trees[@]}"
-	local jobs other
+	local jobs users=()
 	jobs=$("$BIN/rdcc" slots)
 	{
 		export RDCC_STATE_DIR=$RUN/agent2
@@ -278,19 +281,33 @@ scenario_two() {
 		note="CPU of both" measured "second user" "$half" "${build[@]}"
 		"$BIN/rdcc" agent stop >/dev/null 2>&1
 	} >"$RUN/second" &
-	other=$!
-	kernels "$jobs" "$RDCC" "${trees[0]}"
-	note="CPU of both" measured "first user" "$half" "${build[@]}"
-	wait $other
-	cat "$RUN/second"
+	users+=($!)
+	{
+		kernels "$jobs" "$RDCC" "${trees[0]}"
+		note="CPU of both" measured "first user" "$half" "${build[@]}"
+	} >"$RUN/first" &
+	users+=($!)
+	wait -n "${users[@]}"
+	local shares=("$(work_done "${trees[0]}")" "$(work_done "${trees[1]}")")
+	wait "${users[@]}"
+	cat "$RUN/first" "$RUN/second"
+	echo "   work done when the first of them ended: ${shares[0]} s and ${shares[1]} s"
 	echo "   objects that differ: $(differing "${trees[@]}")"
 	farm_down
+}
+# work_done TREE: work of the compiles whose objects are there, s.
+work_done() {
+	(cd "$1" && find net/ -name '*.o') | sort >"$RUN/there"
+	cat "$TC"/tape/*.t | awk -v there="$RUN/there" '
+		BEGIN { while ((getline name <there) > 0) done[name] }
+		{ sub(/\.[^.]*$/, ".o", $3); if ($3 in done) work += $1 }
+		END { printf "%.1f", work }'
 }
 
 scenario_wide() {
 	# Here the floor is the bound, so it is measured in the same run.
 	rm -f "$TC/floor"
-	both "wide: 32 nodes of power 1, make's own CPU is the bound" 2 1 "${WIDE[@]}"
+	beside_make=yes both "wide: 32 nodes of power 1, make's own CPU is the bound" 2 1 "${WIDE[@]}"
 }
 
 scenario_wrong() {
