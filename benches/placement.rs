@@ -90,6 +90,10 @@ fn main() {
             );
         }
     }
+    restarts();
+}
+
+fn restarts() {
     println!("\nfirst jobs after a restart on mixed, all said to be 1.0, over the same with the powers right");
     for jobs in [10, 30, 100, 260] {
         let outcomes: Vec<_> = (0..SEEDS).map(|seed| restart(seed, jobs)).collect();

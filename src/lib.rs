@@ -3,6 +3,9 @@
 //! ARCHITECTURE.md is the map. In short: *decisions* (`compile`, `includes`, `coordinator::scheduler`, …) take values
 //! and return values; *plumbing* (sockets, files, processes, clocks) carries them out; `bin/` ties them together.
 
+// A function fits on a screen; how many lines that is, is in `clippy.toml`. Tests may tell longer stories.
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
+
 pub mod admin;
 pub mod agent;
 pub mod client;

@@ -11,15 +11,16 @@ fi
 static=${STATIC:-$(dirname "$(scripts/programs.sh here static | grep 'rdcc$')")}
 cp "$static/rdcc" "$chroot/usr/local/bin/rdcc"
 mountpoint -q "$chroot/proc" || mount -t proc proc "$chroot/proc"
+unmounted() { ! mountpoint -q "$chroot/proc" || umount "$chroot/proc"; }
 tidy_up() {
 	[ ! -e "$chroot/rdcc-state" ] || "${rdcc[@]}" agent stop >/dev/null 2>&1 || true
-	# The agent writes down what it knows before it is gone.
+	# The agent writes down what it knows before it is gone, and looks at what is mounted until then.
 	local try
 	for try in 1 2 3 4 5 6 7 8 9 10; do
-		! rm -rf "$chroot/rdcc-state" "$chroot/build" 2>/dev/null || break
+		! rm -rf "$chroot/rdcc-state" "$chroot/build" 2>/dev/null || ! unmounted 2>/dev/null || return 0
 		sleep 0.5
 	done
-	! mountpoint -q "$chroot/proc" || umount "$chroot/proc"
+	unmounted
 }
 enter=$(command -v chroot)
 inside() { env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/root RDCC_COORDINATOR="$RDCC_COORDINATOR" RDCC_STATE_DIR=/rdcc-state \

@@ -177,14 +177,31 @@ impl Scheduler {
 
     pub(super) fn handle_want(&mut self, id: AgentSessionId, want: Want) {
         let Some(agent) = self.agents.get(&id) else { return };
-        let (request, toolchain) = (want.request, want.toolchain);
+        let request = want.request;
         if agent.waiting.contains_key(&request) || agent.granted.contains_key(&request) {
             return;
         }
+        let scope = match self.scope_for(agent, &want) {
+            Ok(scope) => scope,
+            Err(refusal) => return self.act(Action::Refuse(id, request, refusal)),
+        };
+        self.enqueue(id, want, scope);
+        self.serve_arrival(scope, id, request);
+        if self.is_waiting(id, request) {
+            let wait = self.rules.prepare_wait.min(self.rules.queue_wait);
+            self.timers.set(Timer::Want(id, request), self.now.after(wait));
+            self.order_fetches(scope);
+        }
+    }
+
+    /// Returns what a want may be served by, or why it had better not wait for that.
+    fn scope_for(&self, agent: &Agent, want: &Want) -> Result<Scope, Refusal> {
+        let refusal = |kind, message| Err(Refusal { kind, message });
         if agent.waiting.len() >= self.rules.wants_per_agent_max {
             let message = format!("{} jobs of this agent wait already", agent.waiting.len());
-            return self.refuse(id, request, RefusalKind::Busy, message);
+            return refusal(RefusalKind::Busy, message);
         }
+        let toolchain = want.toolchain;
         let scope = match want.variants {
             Variants::Certified if self.supplies.contains_key(&Scope::Variants(toolchain)) => {
                 Scope::Variants(toolchain)
@@ -193,27 +210,30 @@ impl Scheduler {
         };
         let Some(supply) = self.supplies.get(&scope) else {
             let message = format!("toolchain {} is not known to the coordinator", toolchain.0.short());
-            return self.refuse(id, request, RefusalKind::NoToolchain, message);
+            return refusal(RefusalKind::NoToolchain, message);
         };
         if supply.is_hopeless() && self.now >= self.settled_at {
-            let refusal = self.why_hopeless(scope);
-            return self.act(Action::Refuse(id, request, refusal));
+            return Err(self.why_hopeless(scope));
         }
         if supply.is_ruled_out(&want.avoid, want.only.as_ref(), &self.names) {
-            let refusal = match &want.only {
-                Some(only) if want.avoid.is_empty() => self.why_not_there(scope, only),
-                _ => Refusal {
-                    kind: RefusalKind::Busy,
-                    message: "all workers that could take this job are to be avoided".to_owned(),
-                },
+            return match &want.only {
+                Some(only) if want.avoid.is_empty() => Err(self.why_not_there(scope, only)),
+                _ => {
+                    let message = "all workers that could take this job are to be avoided";
+                    refusal(RefusalKind::Busy, message.to_owned())
+                }
             };
-            return self.act(Action::Refuse(id, request, refusal));
         }
-        if want.purpose == Purpose::Job
-            && let Some(refusal) = self.refusal_for_pauses(supply, &want.avoid, want.only.as_ref())
-        {
-            return self.act(Action::Refuse(id, request, refusal));
-        }
+        let paused = match want.purpose {
+            Purpose::Job => self.refusal_for_pauses(supply, &want.avoid, want.only.as_ref()),
+            Purpose::Race | Purpose::Ahead => None,
+        };
+        paused.map_or(Ok(scope), Err)
+    }
+
+    /// Puts a want into the queue of what may serve it.
+    fn enqueue(&mut self, id: AgentSessionId, want: Want, scope: Scope) {
+        let request = want.request;
         let (Some(agent), Some(supply)) = (self.agents.get_mut(&id), self.supplies.get_mut(&scope)) else {
             return;
         };
@@ -246,12 +266,6 @@ impl Scheduler {
             since: self.now,
         };
         agent.waiting.insert(request, waiting);
-        self.serve_arrival(scope, id, request);
-        if self.is_waiting(id, request) {
-            let wait = self.rules.prepare_wait.min(self.rules.queue_wait);
-            self.timers.set(Timer::Want(id, request), self.now.after(wait));
-            self.order_fetches(scope);
-        }
     }
 
     fn is_waiting(&self, id: AgentSessionId, request: RequestId) -> bool {
@@ -333,10 +347,6 @@ impl Scheduler {
             }
         };
         self.take_waiting(id, request);
-        self.refuse(id, request, kind, message);
-    }
-
-    fn refuse(&mut self, id: AgentSessionId, request: RequestId, kind: RefusalKind, message: String) {
         self.act(Action::Refuse(id, request, Refusal { kind, message }));
     }
 

@@ -7,13 +7,15 @@
 
 use std::sync::Arc;
 
+use super::agents::Waiting;
 use super::events::{Action, Demand, Ending, Grant, Purpose, VoidReason};
 use super::holdings::Holding;
 use super::moment::Moment;
 use super::scheduler::Scheduler;
 use super::scopes::Scope;
-use super::speed::Spot;
+use super::speed::{Pace, Spot};
 use super::timers::Timer;
+use super::workers::Worker;
 use crate::ids::{AgentSessionId, CoreGroupId, GrantId, RequestId, ToolchainId, WorkerSessionId};
 use crate::job::RefusalKind;
 
@@ -72,6 +74,48 @@ pub(super) enum GrantState {
     Released,
 }
 
+impl GrantRecord {
+    /// Makes the record of what a want is given now.
+    fn of(
+        agent: AgentSessionId,
+        waiting: Waiting,
+        (worker, cores): (WorkerSessionId, CoreGroupId),
+        now: Moment,
+    ) -> Self {
+        Self {
+            agent: Some(agent),
+            request: waiting.ticket.request,
+            build: waiting.build,
+            worker,
+            scope: Some(waiting.scope),
+            tool: None,
+            cores,
+            given: now,
+            power_milli: 0,
+            state: GrantState::Given,
+            spare: match waiting.purpose {
+                Purpose::Ahead => Spare::Held,
+                Purpose::Job | Purpose::Race => Spare::No,
+            },
+            demand: waiting.demand,
+            begun: now,
+            ends: now,
+            late_again: now,
+            occupancy: 0,
+        }
+    }
+}
+
+/// Returns the power of a worker's next slot on these cores, as far as its speed there is known.
+fn told_power(worker: &Worker, scope: Scope, cores: CoreGroupId, pace: &Pace) -> Option<u32> {
+    let spot = Spot {
+        occupancy: worker.jobs() + 1,
+        cores,
+    };
+    let speed = worker.speeds.get(&scope)?;
+    Some(pace.told_milli(speed.log(spot)))
+}
+
 impl Scheduler {
     /// Gives a want a slot of a worker that has one open, on these of its cores.
     pub(super) fn give(
@@ -95,15 +139,10 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(&worker_id) else {
             return;
         };
-        let spot = Spot {
-            occupancy: worker.jobs() + 1,
-            cores,
-        };
-        let speed = worker.speeds.get(&scope);
-        let supply = self.supplies.get(&scope);
-        let told = speed
-            .zip(supply)
-            .map(|(speed, supply)| supply.pace.told_milli(speed.log(spot)));
+        let told = self
+            .supplies
+            .get(&scope)
+            .and_then(|supply| told_power(worker, scope, cores, &supply.pace));
         let power_milli = told.unwrap_or(worker.hello.power_milli);
         let purpose = waiting.purpose;
         let memory_bytes = waiting.demand.memory_bytes.unwrap_or(0);
@@ -122,26 +161,9 @@ impl Scheduler {
             agent.granted.insert(request, grant);
         }
         let record = GrantRecord {
-            agent: Some(id),
-            request,
-            build: waiting.build,
-            worker: worker_id,
-            scope: Some(scope),
             tool: Some(tool),
-            cores,
-            given: self.now,
             power_milli,
-            state: GrantState::Given,
-            spare: if purpose == Purpose::Ahead {
-                Spare::Held
-            } else {
-                Spare::No
-            },
-            demand: waiting.demand,
-            begun: self.now,
-            ends: self.now,
-            late_again: self.now,
-            occupancy: 0,
+            ..GrantRecord::of(id, waiting, (worker_id, cores), self.now)
         };
         self.grants.insert(grant, record);
         match purpose {

@@ -10,7 +10,7 @@ pub mod token;
 pub mod version;
 
 /// Generated from `proto/rdcc/v1/*.proto`; the comments there are the specification.
-#[allow(clippy::all, missing_docs, rustdoc::all)]
+#[allow(clippy::all, clippy::too_many_lines, missing_docs, rustdoc::all)]
 pub mod wire {
     tonic::include_proto!("rdcc.v1");
 }

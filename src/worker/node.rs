@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use tokio::net::TcpListener;
 
 use super::admission::Door;
 use super::coordinator_rpc::CoordinatorBundles;
@@ -24,7 +25,7 @@ use super::power;
 use super::sandbox::{self, Launcher, SandboxError, SandboxReport, SandboxSettings};
 use super::session::{Session, WorkerIdentity, memory_field};
 use super::settings::Settings;
-use super::toolchains::WorkerToolchains;
+use super::toolchains::{FetchProgress, WorkerToolchains};
 use super::variant_checks::{Sources, VariantChecks};
 use crate::ids::Name;
 use crate::runtime::channel::{self, ListenError};
@@ -120,11 +121,9 @@ impl Node {
         joined: impl FnMut() + Send + 'static,
     ) -> Result<Self, StartError> {
         let lock = lock_state(&settings.state_dir)?;
-        let (address, state) = (
-            settings.coordinator.clone(),
-            trust::credentials::directory(&settings.state_dir),
-        );
-        let trust = tasks.blocking(move || Trust::with(&address, &state)).await?;
+        let coordinator = settings.coordinator.clone();
+        let own = trust::credentials::directory(&settings.state_dir);
+        let trust = tasks.blocking(move || Trust::with(&coordinator, &own)).await?;
         let guard = guard(settings, &trust, tasks)?;
         let wanted = listening::address(&settings.listen, &guard)?;
         let bundles =
@@ -139,15 +138,8 @@ impl Node {
         })?;
         let (opening, program) = (settings.clone(), launcher_program.to_owned());
         let parts = tasks.blocking(move || Parts::open(&opening, &program)).await?;
-        let slots = match parts.cores.is_empty() {
-            true => vec![settings.slots],
-            false => parts.cores.iter().map(|group| group.slots).collect(),
-        };
-        let door = Door::new(slots);
-        let report = Box::new(|progress: super::toolchains::FetchProgress| {
-            let (received, total) = (progress.received_bytes, progress.total_bytes);
-            tracing::info!(toolchain = %progress.toolchain, received, total, "fetching a toolchain");
-        });
+        let door = Door::new(slots(settings, &parts.cores));
+        let report = Box::new(tell_progress);
         let toolchains = WorkerToolchains::new(parts.toolchains, bundles.clone(), tasks.clone(), report);
         let toolchains = Arc::new(toolchains);
         let sandbox = parts.launcher.report().clone();
@@ -170,17 +162,8 @@ impl Node {
             blob_quota_bytes: settings.blob_quota_bytes,
             tasks: tasks.clone(),
         });
-        let service = LinkService::new(executor, parts.blobs, tasks.clone()).into_server();
-        let serving = channel::server().add_service(service).serve_with_incoming_shutdown(
-            listening::incoming(listener, guard, tasks),
-            tasks.token().cancelled_owned(),
-        );
-        let stop = tasks.token();
-        tasks.spawn(async move {
-            if let Err(error) = channel::serve(serving, stop).await {
-                tracing::error!(%error, "the worker's listener failed");
-            }
-        });
+        let links = LinkService::new(executor, parts.blobs, tasks.clone());
+        serve(links, listener, guard, tasks);
         let session = Session {
             coordinator: settings.coordinator.clone(),
             identity: identity(settings, address, (parts.power, parts.cores), &sandbox),
@@ -191,10 +174,7 @@ impl Node {
             drained: AtomicBool::new(false),
         };
         tasks.spawn(session.run(joined));
-        // What an earlier life left behind is removed while the first jobs come in.
-        let mirrors = parts.mirrors;
-        let sweeping = tasks.clone();
-        tasks.spawn(async move { sweeping.blocking(move || mirrors.sweep()).await });
+        sweep(parts.mirrors, tasks);
         Ok(Self {
             address,
             sandbox,
@@ -276,6 +256,41 @@ impl Parts {
             cores: groups,
         })
     }
+}
+
+/// Returns how many jobs may run at a time, on cores of each speed.
+fn slots(settings: &Settings, cores: &[Group]) -> Vec<u32> {
+    match cores {
+        [] => vec![settings.slots],
+        groups => groups.iter().map(|group| group.slots).collect(),
+    }
+}
+
+fn tell_progress(progress: FetchProgress) {
+    let (received, total) = (progress.received_bytes, progress.total_bytes);
+    tracing::info!(toolchain = %progress.toolchain, received, total, "fetching a toolchain");
+}
+
+/// Serves agents until `tasks` end.
+fn serve(links: LinkService, listener: TcpListener, guard: Guard, tasks: &Tasks) {
+    let serving = channel::server()
+        .add_service(links.into_server())
+        .serve_with_incoming_shutdown(
+            listening::incoming(listener, guard, tasks),
+            tasks.token().cancelled_owned(),
+        );
+    let stop = tasks.token();
+    tasks.spawn(async move {
+        if let Err(error) = channel::serve(serving, stop).await {
+            tracing::error!(%error, "the worker's listener failed");
+        }
+    });
+}
+
+/// Removes what an earlier life left behind, while the first jobs come in.
+fn sweep(mirrors: Mirrors, tasks: &Tasks) {
+    let sweeping = tasks.clone();
+    tasks.spawn(async move { sweeping.blocking(move || mirrors.sweep()).await });
 }
 
 fn lock_state(state: &Path) -> Result<File, StartError> {

@@ -241,20 +241,12 @@ impl Settings {
             .filter(|allow| !allow.is_empty())
             .or(file.allow)
             .unwrap_or_default();
-        let insecure_lan = match (
-            given.insecure_lan || file.insecure_lan.unwrap_or(false),
-            allow.is_empty(),
-        ) {
-            (true, true) => return Err(SettingsError::Missing("--allow")),
-            (false, false) => return Err(SettingsError::Missing("--insecure-lan")),
-            (true, false) => Some(allow),
-            (false, true) => None,
-        };
+        let insecure_lan = given.insecure_lan || file.insecure_lan.unwrap_or(false);
         let fallback = Ceilings::default();
         let bytes = |value: Option<Bytes>, fallback: u64| value.map_or(fallback, |bytes| bytes.0);
         let span = |value: Option<Span>, fallback: Duration| value.map_or(fallback, |span| span.0);
         Ok(Self {
-            insecure_lan,
+            insecure_lan: allowed(insecure_lan, allow)?,
             coordinator: coordinator(given.coordinator.or(file.coordinator).or(given.joined))?,
             listen: given.listen.or(file.listen).ok_or(SettingsError::Missing("--listen"))?,
             address: file.address,
@@ -278,6 +270,16 @@ impl Settings {
                 output_bytes: bytes(file.limits.output, fallback.output_bytes),
             },
         })
+    }
+}
+
+/// Returns the networks that may come without certificates: both are said, or neither.
+fn allowed(insecure_lan: bool, allow: Vec<IpNet>) -> Result<Option<Vec<IpNet>>, SettingsError> {
+    match (insecure_lan, allow.is_empty()) {
+        (true, true) => Err(SettingsError::Missing("--allow")),
+        (false, false) => Err(SettingsError::Missing("--insecure-lan")),
+        (true, false) => Ok(Some(allow)),
+        (false, true) => Ok(None),
     }
 }
 
