@@ -25,7 +25,7 @@ BIN=$(realpath "$BIN")
 RUN=$(mktemp -d)
 clean_up() {
 	trap - EXIT INT TERM
-	! declare -F tidy_up >/dev/null || tidy_up
+	! declare -F tidy_up >/dev/null || tidy_up || true
 	cluster_stop
 	rm -rf "$RUN"
 }
