@@ -74,24 +74,27 @@ pub(super) enum GrantState {
     Released,
 }
 
+/// A worker's slot that a want gets.
+struct Slot {
+    worker: WorkerSessionId,
+    cores: CoreGroupId,
+    tool: ToolchainId,
+    power_milli: u32,
+}
+
 impl GrantRecord {
     /// Makes the record of what a want is given now.
-    fn of(
-        agent: AgentSessionId,
-        waiting: Waiting,
-        (worker, cores): (WorkerSessionId, CoreGroupId),
-        now: Moment,
-    ) -> Self {
+    fn new(agent: AgentSessionId, waiting: Waiting, slot: Slot, now: Moment) -> Self {
         Self {
             agent: Some(agent),
             request: waiting.ticket.request,
             build: waiting.build,
-            worker,
+            worker: slot.worker,
             scope: Some(waiting.scope),
-            tool: None,
-            cores,
+            tool: Some(slot.tool),
+            cores: slot.cores,
             given: now,
-            power_milli: 0,
+            power_milli: slot.power_milli,
             state: GrantState::Given,
             spare: match waiting.purpose {
                 Purpose::Ahead => Spare::Held,
@@ -160,12 +163,13 @@ impl Scheduler {
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.granted.insert(request, grant);
         }
-        let record = GrantRecord {
-            tool: Some(tool),
+        let slot = Slot {
+            worker: worker_id,
+            cores,
+            tool,
             power_milli,
-            ..GrantRecord::of(id, waiting, (worker_id, cores), self.now)
         };
-        self.grants.insert(grant, record);
+        self.grants.insert(grant, GrantRecord::new(id, waiting, slot, self.now));
         match purpose {
             Purpose::Ahead => {
                 if let Some(worker) = self.workers.get_mut(&worker_id) {

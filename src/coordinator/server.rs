@@ -129,12 +129,7 @@ pub async fn start(settings: &Settings, tasks: &Tasks) -> Result<Coordinator, St
             listening::incoming(listener, guard, tasks),
             tasks.token().cancelled_owned(),
         );
-    let stop = tasks.token();
-    tasks.spawn(async move {
-        if let Err(error) = channel::serve(serving, stop).await {
-            tracing::error!(%error, "the coordinator's listener failed");
-        }
-    });
+    channel::serve(serving, "coordinator", tasks);
     Ok(Coordinator {
         address,
         driver,

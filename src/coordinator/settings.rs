@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::rules::Rules;
 use crate::quantity::Span;
+use crate::trust::listening;
 
 /// Where the coordinator listens when nobody says: this machine only, the port that workers and agents expect.
 const LISTEN: &str = "127.0.0.1:7420";
@@ -151,16 +152,6 @@ fn count(what: &'static str, given: Option<u32>, usual: u32) -> Result<u32, Sett
     }
 }
 
-/// Takes what was said about a farm without certificates: the switch and the list go together.
-pub fn insecure_lan(insecure: bool, allow: Vec<IpNet>) -> Result<Option<Vec<IpNet>>, SettingsError> {
-    match (insecure, allow.is_empty()) {
-        (true, true) => Err(SettingsError::Missing("--allow")),
-        (false, false) => Err(SettingsError::Missing("--insecure-lan")),
-        (true, false) => Ok(Some(allow)),
-        (false, true) => Ok(None),
-    }
-}
-
 impl SchedulingFile {
     fn rules(&self) -> Result<Rules, SettingsError> {
         let usual = Rules::default();
@@ -185,11 +176,6 @@ impl Settings {
     /// Puts command line, file and defaults together.
     pub fn new(given: Given, file: File) -> Result<Self, SettingsError> {
         let state_dir = given.state_dir.or(file.state_dir);
-        let allow = Some(given.allow)
-            .filter(|allow| !allow.is_empty())
-            .or(file.allow)
-            .unwrap_or_default();
-        let insecure = given.insecure_lan || file.insecure_lan.unwrap_or(false);
         let certificate_valid = file.certificate_valid.map_or(CERTIFICATE_VALID, |span| span.0);
         if !CERTIFICATE_RANGE.contains(&certificate_valid) {
             let (found, range) = (format!("{certificate_valid:?}"), "`1 s` to `87600 h`");
@@ -200,7 +186,8 @@ impl Settings {
             });
         }
         Ok(Self {
-            insecure_lan: insecure_lan(insecure, allow)?,
+            insecure_lan: listening::insecure_lan((given.insecure_lan, given.allow), (file.insecure_lan, file.allow))
+                .map_err(SettingsError::Missing)?,
             announce: given.announce || file.announce.unwrap_or(false),
             certificate_valid,
             listen: given.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),

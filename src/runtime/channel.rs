@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
 
+use super::tasks::Tasks;
+
 /// Time to reach a peer. A node that is up on a LAN answers in milliseconds; a board waking its disk may need seconds.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// Silence after which a peer is asked for a sign of life, and the wait for its answer: a node that lost power is
@@ -63,11 +65,24 @@ pub fn server() -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
 }
 
-/// Runs a server that shuts down in order at `stop`: until its peers have let go, or for two seconds after `stop`.
+/// Runs the server of a `role` as one of `tasks`, until they are cancelled. It shuts down in order.
+pub fn serve<E>(serving: impl Future<Output = Result<(), E>> + Send + 'static, role: &'static str, tasks: &Tasks)
+where
+    E: std::error::Error + Send,
+{
+    let stop = tasks.token();
+    tasks.spawn(async move {
+        if let Err(error) = until_parted(serving, stop).await {
+            tracing::error!(%error, "the {role}'s listener failed");
+        }
+    });
+}
+
+/// Waits for a server that shuts down in order at `stop`: until its peers have let go, or for two seconds after `stop`.
 ///
 /// # Errors
 /// The server's own, when its listener fails.
-pub async fn serve<E>(serving: impl Future<Output = Result<(), E>>, stop: CancellationToken) -> Result<(), E> {
+async fn until_parted<E>(serving: impl Future<Output = Result<(), E>>, stop: CancellationToken) -> Result<(), E> {
     let parted = async {
         stop.cancelled().await;
         tokio::time::sleep(PARTING).await;
@@ -114,16 +129,22 @@ mod tests {
         stop.cancel();
         let begun = Instant::now();
         let never = std::future::pending::<io::Result<()>>();
-        serve(never, stop.clone()).await.expect("no error of the server's");
+        until_parted(never, stop.clone())
+            .await
+            .expect("no error of the server's");
         assert_eq!(begun.elapsed(), PARTING);
         let begun = Instant::now();
-        serve(async { io::Result::Ok(()) }, stop).await.expect("its own end");
+        until_parted(async { io::Result::Ok(()) }, stop)
+            .await
+            .expect("its own end");
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]
     async fn a_listener_that_fails_is_told() {
         let failed = async { Err(io::Error::other("no descriptors")) };
-        serve(failed, CancellationToken::new()).await.expect_err("the failure");
+        until_parted(failed, CancellationToken::new())
+            .await
+            .expect_err("the failure");
     }
 }

@@ -53,6 +53,26 @@ pub struct Server {
     config: RwLock<Arc<ServerConfig>>,
 }
 
+/// Puts together what a command line and a file say of peers without certificates: the networks that they may come from, if
+/// any. The switch and the list go together.
+///
+/// # Errors
+/// The option that is missing beside the other.
+pub fn insecure_lan(
+    given: (bool, Vec<IpNet>),
+    file: (Option<bool>, Option<Vec<IpNet>>),
+) -> Result<Option<Vec<IpNet>>, &'static str> {
+    let insecure = given.0 || file.0.unwrap_or(false);
+    let allow = Some(given.1).filter(|allow| !allow.is_empty());
+    let allow = allow.or(file.1).unwrap_or_default();
+    match (insecure, allow.is_empty()) {
+        (true, true) => Err("--allow"),
+        (false, false) => Err("--insecure-lan"),
+        (true, false) => Ok(Some(allow)),
+        (false, true) => Ok(None),
+    }
+}
+
 impl Server {
     /// Begins with a configuration.
     pub fn new(config: Arc<ServerConfig>) -> Arc<Self> {

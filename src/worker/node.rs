@@ -13,7 +13,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
-use tokio::net::TcpListener;
 
 use super::admission::Door;
 use super::coordinator_rpc::CoordinatorBundles;
@@ -162,8 +161,12 @@ impl Node {
             blob_quota_bytes: settings.blob_quota_bytes,
             tasks: tasks.clone(),
         });
-        let links = LinkService::new(executor, parts.blobs, tasks.clone());
-        serve(links, listener, guard, tasks);
+        let links = LinkService::new(executor, parts.blobs, tasks.clone()).into_server();
+        let serving = channel::server().add_service(links).serve_with_incoming_shutdown(
+            listening::incoming(listener, guard, tasks),
+            tasks.token().cancelled_owned(),
+        );
+        channel::serve(serving, "worker", tasks);
         let session = Session {
             coordinator: settings.coordinator.clone(),
             identity: identity(settings, address, (parts.power, parts.cores), &sandbox),
@@ -269,22 +272,6 @@ fn slots(settings: &Settings, cores: &[Group]) -> Vec<u32> {
 fn tell_progress(progress: FetchProgress) {
     let (received, total) = (progress.received_bytes, progress.total_bytes);
     tracing::info!(toolchain = %progress.toolchain, received, total, "fetching a toolchain");
-}
-
-/// Serves agents until `tasks` end.
-fn serve(links: LinkService, listener: TcpListener, guard: Guard, tasks: &Tasks) {
-    let serving = channel::server()
-        .add_service(links.into_server())
-        .serve_with_incoming_shutdown(
-            listening::incoming(listener, guard, tasks),
-            tasks.token().cancelled_owned(),
-        );
-    let stop = tasks.token();
-    tasks.spawn(async move {
-        if let Err(error) = channel::serve(serving, stop).await {
-            tracing::error!(%error, "the worker's listener failed");
-        }
-    });
 }
 
 /// Removes what an earlier life left behind, while the first jobs come in.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::cores::{CoreGroup, CpuList};
 use crate::ids::{CoreGroupId, Name};
 use crate::quantity::{Bytes, Span};
+use crate::trust::listening;
 
 /// What a worker's file may say; everything is optional.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -237,16 +238,12 @@ impl Settings {
             .or(file.name)
             .or(joined_name)
             .unwrap_or_else(|| machine.host_name.clone());
-        let allow = Some(given.allow)
-            .filter(|allow| !allow.is_empty())
-            .or(file.allow)
-            .unwrap_or_default();
-        let insecure_lan = given.insecure_lan || file.insecure_lan.unwrap_or(false);
         let fallback = Ceilings::default();
         let bytes = |value: Option<Bytes>, fallback: u64| value.map_or(fallback, |bytes| bytes.0);
         let span = |value: Option<Span>, fallback: Duration| value.map_or(fallback, |span| span.0);
         Ok(Self {
-            insecure_lan: allowed(insecure_lan, allow)?,
+            insecure_lan: listening::insecure_lan((given.insecure_lan, given.allow), (file.insecure_lan, file.allow))
+                .map_err(SettingsError::Missing)?,
             coordinator: coordinator(given.coordinator.or(file.coordinator).or(given.joined))?,
             listen: given.listen.or(file.listen).ok_or(SettingsError::Missing("--listen"))?,
             address: file.address,
@@ -270,16 +267,6 @@ impl Settings {
                 output_bytes: bytes(file.limits.output, fallback.output_bytes),
             },
         })
-    }
-}
-
-/// Returns the networks that may come without certificates: both are said, or neither.
-fn allowed(insecure_lan: bool, allow: Vec<IpNet>) -> Result<Option<Vec<IpNet>>, SettingsError> {
-    match (insecure_lan, allow.is_empty()) {
-        (true, true) => Err(SettingsError::Missing("--allow")),
-        (false, false) => Err(SettingsError::Missing("--insecure-lan")),
-        (true, false) => Ok(Some(allow)),
-        (false, true) => Ok(None),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rdcc::agent::forecast::{Features, Forecast, Observation, Prediction, work_at};
+use rdcc::agent::forecast::{Features, Forecast, Observation, work_at};
 use rdcc::coordinator::events::{
     Action, AgentHello, CoreGroup, Demand, Drain, Ending, Event, Grant, HostKind, LoadReport, Purpose, Want,
     WorkerHello,
@@ -26,9 +26,8 @@ pub struct Ours {
     scheduler: Scheduler,
     nodes: Vec<Node>,
     builds: Vec<Build>,
-    /// What each build's agent has learned, and what it foretold of its jobs.
+    /// What each build's agent has learned.
     forecasts: Vec<Forecast>,
-    foretold: BTreeMap<Job, Prediction>,
     next_request: u64,
     wanted: BTreeMap<RequestId, Job>,
     granted: BTreeMap<Job, Grant>,
@@ -55,7 +54,6 @@ impl Ours {
             nodes: nodes.to_vec(),
             builds: builds.to_vec(),
             forecasts: builds.iter().map(|_| forecast_of_another_project()).collect(),
-            foretold: BTreeMap::new(),
             next_request: 1,
             wanted: BTreeMap::new(),
             granted: BTreeMap::new(),
@@ -105,9 +103,11 @@ impl Ours {
         placed
     }
 
+    /// What the agent says of a job, as far as it knows now.
     fn demand(&self, job: Job) -> Demand {
         let build = &self.builds[job.0];
-        if let Some(foretold) = self.foretold.get(&job) {
+        if build.learns {
+            let foretold = self.forecasts[job.0].predict(features(&self.builds, job, &source(job)));
             let known = foretold.spread_milli != 0;
             return Demand {
                 work: known.then_some(foretold.work),
@@ -143,10 +143,6 @@ impl Placer for Ours {
         }
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        if self.builds[job.0].learns {
-            let foretold = self.forecasts[job.0].predict(features(&self.builds, job, &source(job)));
-            self.foretold.insert(job, foretold);
-        }
         self.wanted.insert(request, job);
         let want = Want {
             request,
@@ -166,11 +162,8 @@ impl Placer for Ours {
         let Some(grant) = self.granted.remove(&job) else {
             return Vec::new();
         };
-        let mut demand = self.demand(job);
+        let demand = self.demand(job);
         if self.builds[job.0].learns {
-            // With what is known by now, as agents do.
-            let foretold = self.forecasts[job.0].predict(features(&self.builds, job, &source(job)));
-            (demand.work, demand.spread_milli) = (Some(foretold.work), Some(foretold.spread_milli));
             let seen = Observation {
                 work: work_at(f64::from(grant.power_milli) / 1000.0, Duration::from_secs_f64(wall)),
                 memory_bytes: 0,

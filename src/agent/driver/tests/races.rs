@@ -2,13 +2,19 @@
 
 use super::*;
 
-#[tokio::test]
-async fn second_copy_of_a_job_that_hangs_wins() {
+/// A world in which `a.c` has been compiled once, so that what it costs is known, and in which these things happen next.
+async fn world_that_knows_the_job(mishaps: &[Mishap]) -> World {
     let world = World::new(&[]);
     world.write("a.c", "int a;\n");
     world.compile("-c a.c -o a.o").await;
     fs::remove_file(world.path("a.o")).unwrap();
-    world.farm.mishaps.lock().unwrap().push_back(Mishap::Hangs);
+    world.farm.mishaps.lock().unwrap().extend(mishaps.iter().cloned());
+    world
+}
+
+#[tokio::test]
+async fn second_copy_of_a_job_that_hangs_wins() {
+    let world = world_that_knows_the_job(&[Mishap::Hangs]).await;
     assert!(succeeded(&world.compile("-c a.c -o a.o").await));
     assert!(world.path("a.o").exists());
     let counters = world.counters().await;
@@ -20,12 +26,7 @@ async fn second_copy_of_a_job_that_hangs_wins() {
 
 #[tokio::test]
 async fn second_copy_that_found_no_place_is_tried_again() {
-    let world = World::new(&[]);
-    world.write("a.c", "int a;\n");
-    world.compile("-c a.c -o a.o").await;
-    fs::remove_file(world.path("a.o")).unwrap();
-    let mishaps = [Mishap::Hangs, Mishap::Place(Reason::WorkerBusy)];
-    world.farm.mishaps.lock().unwrap().extend(mishaps);
+    let world = world_that_knows_the_job(&[Mishap::Hangs, Mishap::Place(Reason::WorkerBusy)]).await;
     assert!(succeeded(&world.compile("-c a.c -o a.o").await));
     let counters = world.counters().await;
     assert_eq!((counters.remote, counters.raced, counters.races_won), (2, 1, 1));
@@ -34,12 +35,7 @@ async fn second_copy_that_found_no_place_is_tried_again() {
 
 #[tokio::test]
 async fn copies_with_different_results_are_an_alarm_and_the_job_is_done_here() {
-    let world = World::new(&[]);
-    world.write("a.c", "int a;\n");
-    world.compile("-c a.c -o a.o").await;
-    fs::remove_file(world.path("a.o")).unwrap();
-    let mishaps = [Mishap::EndsTogether, Mishap::FlipsABit];
-    world.farm.mishaps.lock().unwrap().extend(mishaps);
+    let world = world_that_knows_the_job(&[Mishap::EndsTogether, Mishap::FlipsABit]).await;
     let reply = world.compile("-c a.c -o a.o").await;
     assert!(matches!(reply, Reply::RunLocally(_)), "{reply:?}");
     assert!(!world.path("a.o").exists());
